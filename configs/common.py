@@ -1,0 +1,92 @@
+"""Fields that every run has, with the values that most runs keep.
+
+A config file starts from `get_config()` here and changes what its paper or its scale asks for.
+Anything can be changed on the command line too: `--config.data.batch_size=4`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Data, training and logging fields; a system's own fields are in its file."""
+    config = ConfigDict()
+    # Name of the system, see flax_talk/systems.
+    config.system = ""
+    # Seeds the parameters, the order of the data, the noise.
+    config.seed = 0
+    # Computation in "float32" or "bfloat16"; parameters and recurrences stay float32.
+    config.dtype = "float32"
+    # How a step is spread over devices: "shard_map" or "pmap".
+    config.parallel = "shard_map"
+
+    config.data = data = ConfigDict()
+    # Prepared by `flax-talk prepare DATASET --data-dir DIR`.
+    data.dataset = "grid"
+    data.builder_config = "aligned_128x96"
+    data.data_dir = "data"
+    # Split expressions: a data set's own splits (GRID: one for each speaker), slices, sums.
+    data.splits = ConfigDict(dict(train="", validation="", test=""))
+    # Height and width of the aligned faces, as prepared.
+    data.image_size = (128, 96)
+    # Samples per second of the audio, as prepared, and frames per second.
+    data.audio_rate = 50_000
+    data.video_rate = 25.0
+    # Length of the audio window centred on each frame.
+    data.window_seconds = 0.2
+    # Frames of a training sequence (T), and the most of a validation clip.
+    data.num_frames = 75
+    data.eval_frames = 75
+    # Clips in a step, over all devices.
+    data.batch_size = 16
+    # Add a mirrored copy of each training clip.
+    data.mirror = True
+    # Identity image in training: the "first" frame of the clip, or a "random" one.
+    data.still = "first"
+    # Decoding processes (0: in this one) and batches made ahead.
+    data.num_workers = 0
+    data.prefetch = 4
+
+    config.train = train = ConfigDict()
+    # Stop after this many epochs, or after max_steps if that is not 0.
+    train.num_epochs = 100
+    train.max_steps = 0
+    # Steps between log lines, between pictures, and between checkpoints.
+    train.log_every = 50
+    train.samples_every = 1000
+    train.checkpoint_every = 1000
+    # Newest checkpoints kept; the best one is kept beside them.
+    train.keep_checkpoints = 2
+    # Validation once every so many epochs, on so many clips at most (0: all).
+    train.validate_every = 1
+    train.validation_clips = 0
+
+    config.early_stopping = stop = ConfigDict()
+    # Validation metric that chooses the best checkpoint, and whether "max" or "min" is better.
+    stop.metric = "psnr_lower"
+    stop.mode = "max"
+    # Stop after this many validations without a better one; 0 never stops.
+    stop.patience = 0
+    return config
+
+
+def adam(learning_rate: float, decay: float = 1.0, every: int = 1, after: int = 0) -> ConfigDict:
+    """One player's optimizer.
+
+    Args:
+        learning_rate: at the start.
+        decay: factor by which the rate is multiplied ...
+        every: ... each time this many epochs have passed ...
+        after: ... since this epoch.
+    """
+    return ConfigDict(
+        dict(
+            learning_rate=learning_rate,
+            decay=decay,
+            decay_every_epochs=every,
+            decay_after_epochs=after,
+            b1=0.5,
+            b2=0.999,
+            # Largest global norm of the player's gradient; 0 does not clip.
+            clip_norm=0.0,
+        )
+    )

@@ -1,0 +1,117 @@
+"""Temporal GAN of 2019 (Vougioukas, Petridis, Pantic, IJCV 2020) on GRID.
+
+    python train.py --config configs/temporal_gan_2019_grid.py --workdir runs/tg2019
+
+The paper's sizes, losses and rates, and its split of 17, 7 and 9 speakers (10 are listed, 21
+does not exist). Not run: it needs the whole corpus and an accelerator.
+
+    :small    a quarter of the generator's width, for two CPU cores; numbers in docs/results
+    :tiny     seconds on a CPU, for tests; it learns nothing worth seeing
+
+    python train.py --config configs/temporal_gan_2019_grid.py:small --workdir runs/small
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from flax_talk.errors import UserError
+from input_pipeline.datasets.grid import subject_split
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The paper's config, or a variant of it."""
+    config = common.get_config()
+    config.system = "temporal_gan_2019"
+    for split in ("train", "validation", "test"):
+        config.data.splits[split] = subject_split("temporal_gan_2019", split)
+
+    config.generator = ConfigDict(
+        dict(
+            # Lengths of the identity, audio, content and noise codes (paper).
+            identity_dim=128,
+            audio_dim=256,
+            content_dim=256,
+            noise_dim=10,
+            # GRU layers of the content code: 1 in the paper, 2 in the published weights.
+            content_layers=1,
+            # Channels of the first image and the first audio layer (published code).
+            width=64,
+            audio_width=16,
+        )
+    )
+    # Channels of the first layer of each discriminator (ours).
+    config.frame_discriminator = ConfigDict(dict(width=64))
+    config.sync_discriminator = ConfigDict(dict(features=256, width=64))
+    config.sequence_discriminator = ConfigDict(
+        # `conditional` adds the audio, as Eq. 4 has it and the text has not.
+        dict(features=256, hidden=256, num_layers=1, width=64, conditional=False)
+    )
+
+    config.loss = ConfigDict(
+        dict(
+            # Weights of the generator's terms (paper); a discriminator of weight 0 is left out.
+            reconstruction=600.0,
+            frame=1.0,
+            sync=0.8,
+            sequence=0.2,
+            # Standard deviation of the noise in training: the paper's variance is 0.6.
+            noise_std=0.6**0.5,
+            # Frames and snippets that the discriminators see of each clip in a step (ours).
+            num_frames=4,
+            num_snippets=4,
+            # Frames of a snippet: 0.2 s (paper).
+            snippet_frames=5,
+            # Least shift, in frames, of the out-of-sync audio (ours).
+            min_shift=3,
+        )
+    )
+    # Standard deviation of the noise at inference (published code).
+    config.generate = ConfigDict(dict(noise_std=0.33))
+
+    # Rates and decays of the paper; the first momentum is DCGAN's.
+    config.optimizer = ConfigDict(
+        dict(
+            generator=common.adam(1e-4, decay=0.98, every=10),
+            frame_discriminator=common.adam(1e-4, decay=0.9, every=10),
+            sync_discriminator=common.adam(1e-5, decay=0.9, every=10),
+            sequence_discriminator=common.adam(1e-5, decay=0.9, every=10),
+        )
+    )
+    config.early_stopping.patience = 5
+
+    if variant == "small":
+        small(config)
+    elif variant == "tiny":
+        tiny(config)
+    elif variant:
+        raise UserError(f"no variant {variant!r} of temporal_gan_2019_grid: use :small or :tiny")
+    return config
+
+
+def small(config: ConfigDict) -> None:
+    """Hours on two cores: narrow images, short sequences, higher rates."""
+    config.generator.width = 16
+    for player in ("frame", "sync", "sequence"):
+        config[f"{player}_discriminator"].width = 16
+    config.data.num_frames = 15
+    config.data.batch_size = 4
+    config.optimizer.generator.learning_rate = 3e-4
+    config.optimizer.frame_discriminator.learning_rate = 3e-4
+    config.optimizer.sync_discriminator.learning_rate = 1e-4
+    config.optimizer.sequence_discriminator.learning_rate = 1e-4
+    config.early_stopping.patience = 0
+
+
+def tiny(config: ConfigDict) -> None:
+    """The same parts, as narrow as they go."""
+    config.generator.update(
+        dict(width=2, audio_width=2, identity_dim=8, audio_dim=8, content_dim=8, noise_dim=2)
+    )
+    config.frame_discriminator.width = 2
+    config.sync_discriminator.update(dict(width=2, features=8))
+    config.sequence_discriminator.update(dict(width=2, features=8, hidden=8))
+    config.data.update(dict(num_frames=10, eval_frames=15, batch_size=2))
+    config.loss.update(dict(num_frames=2, num_snippets=2))
+    config.train.update(
+        dict(max_steps=4, log_every=1, samples_every=4, checkpoint_every=2, validation_clips=2)
+    )

@@ -1,0 +1,235 @@
+"""Convolutions in the form that suits the backend.
+
+Every network here is built from two layers: a strided convolution over one, two or three
+axes, and the 4x4 stride-2 transposed convolution that doubles an image. XLA's CPU backend
+runs the input gradient of the first and the whole of the second through dilated convolutions
+that are about ten times slower than the same sums written as matrix products, while GPUs
+and TPUs have fast native ones. Both forms are ours and live here and nowhere else;
+`implementation()` chooses by backend, and the layers below call whichever it names.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+_SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
+
+
+def implementation() -> str:
+    """'matmul' on a CPU, 'native' on every other backend."""
+    return "matmul" if jax.default_backend() == "cpu" else "native"
+
+
+def space_to_depth(x: jax.Array, block: Sequence[int]) -> jax.Array:
+    """[N, S1*b1, .., C] -> [N, S1, .., b1*..*C]: each block of pixels becomes channels."""
+    n, *spatial, channels = x.shape
+    split = [axis for size, b in zip(spatial, block, strict=True) for axis in (size // b, b)]
+    rank = len(block)
+    order = (0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+    small = [size // b for size, b in zip(spatial, block, strict=True)]
+    return (
+        x.reshape(n, *split, channels)
+        .transpose(order)
+        .reshape(n, *small, math.prod(block) * channels)
+    )
+
+
+def conv_matmul(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> jax.Array:
+    """Convolution as one matrix product over shifted copies of the input.
+
+    A stride s is taken out first by moving s x s blocks into channels, so that a kernel of
+    size k needs only ceil(k / s) shifts along each axis.
+
+    Args:
+        x: [N, *spatial, C].
+        kernel: [*size, C, O].
+        strides: one for each spatial axis.
+        padding: (before, after) zeros for each spatial axis.
+
+    Returns:
+        [N, *spatial', O], equal to `jax.lax.conv_general_dilated` up to rounding.
+    """
+    rank = len(strides)
+    size, (channels, features) = kernel.shape[:rank], kernel.shape[rank:]
+    out = [
+        (n + sum(p) - k) // s + 1
+        for n, p, k, s in zip(x.shape[1:-1], padding, size, strides, strict=True)
+    ]
+    shifts = [-(-k // s) for k, s in zip(size, strides, strict=True)]
+    # Pad (or cut) each axis to exactly the blocks that the outputs touch.
+    pads = [
+        (before, (o + m - 1) * s - n - before, 0)
+        for n, (before, _), o, m, s in zip(
+            x.shape[1:-1], padding, out, shifts, strides, strict=True
+        )
+    ]
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+    x = space_to_depth(x, strides)
+    kernel_pads = [(0, m * s - k) for k, m, s in zip(size, shifts, strides, strict=True)]
+    kernel = jnp.pad(kernel, [*kernel_pads, (0, 0), (0, 0)])
+    kernel = space_to_depth(kernel.reshape(1, *kernel.shape[:rank], channels * features), strides)
+    # Channels of both operands are now ordered (block position, channel).
+    kernel = kernel.reshape(-1, features)
+    columns = [
+        x[(slice(None), *(slice(i, i + o) for i, o in zip(shift, out, strict=True)))]
+        for shift in itertools.product(*map(range, shifts))
+    ]
+    return jnp.dot(jnp.concatenate(columns, axis=-1), kernel)
+
+
+def conv_native(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> jax.Array:
+    """The same convolution as `conv_matmul`, by XLA's own operator."""
+    axes = _SPATIAL[len(strides)]
+    numbers = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers)
+
+
+def upsample_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """4x4 stride-2 transposed convolution as four 2x2 convolutions, each a matrix product.
+
+    Output pixel 2i + a receives input pixels i and i - 1 (a = 0) or i + 1 (a = 1), each
+    through one of the kernel's four rows; columns likewise. (One product followed by
+    overlapping sums needs fewer copies, but its gradient is ten times slower on a CPU.)
+
+    Args:
+        x: [N, H, W, C].
+        kernel: [4, 4, C, O], row and column as in PyTorch's ConvTranspose2d(4, 2, 1).
+
+    Returns:
+        [N, 2H, 2W, O].
+    """
+    n, h, w, _ = x.shape
+    features = kernel.shape[-1]
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    # For each phase: (offset into the padded axis, kernel index) of its two sources.
+    sources = (((0, 3), (1, 1)), ((1, 2), (2, 0)))
+    phases = []
+    for rows, columns in itertools.product(sources, repeat=2):
+        taps = [(i, j, row, column) for i, row in rows for j, column in columns]
+        shifted = [x[:, i : i + h, j : j + w] for i, j, _, _ in taps]
+        weights = [kernel[row, column] for _, _, row, column in taps]
+        phases.append(jnp.dot(jnp.concatenate(shifted, -1), jnp.concatenate(weights, 0)))
+    y = jnp.concatenate(phases, -1).reshape(n, h, w, 2, 2, features)
+    y = y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, features)
+    # Keeps XLA from computing this interleaving anew in each reduction that follows.
+    return jax.lax.optimization_barrier(y)
+
+
+def upsample_native(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same as `upsample_matmul`, as XLA's dilated convolution."""
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        (1, 1),
+        ((2, 2), (2, 2)),
+        lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+_CONV = {"matmul": conv_matmul, "native": conv_native}
+_UPSAMPLE = {"matmul": upsample_matmul, "native": upsample_native}
+
+
+class Conv(nn.Module):
+    """Convolution over the axes of `kernel_size`: [N, *spatial, C] -> [N, *spatial', features].
+
+    Attributes:
+        features: output channels.
+        kernel_size, strides: one entry for each spatial axis.
+        padding: zeros on both sides of each axis.
+        use_bias: off where batch normalisation follows.
+        dtype: of the computation; parameters stay float32.
+    """
+
+    features: int
+    kernel_size: Sequence[int]
+    strides: Sequence[int]
+    padding: Sequence[int]
+    use_bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
+        padding = [(p, p) for p in self.padding]
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = _CONV[implementation()](x, kernel, tuple(self.strides), padding)
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y
+
+
+class Upsample(nn.Module):
+    """4x4 stride-2 transposed convolution without bias: [N, H, W, C] -> [N, 2H, 2W, features]."""
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # Each output sums 2 x 2 kernel positions, so the fan-in is 4 C and not 16 C.
+        init = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal")
+        kernel = self.param("kernel", init, (4, 4, x.shape[-1], self.features))
+        return _UPSAMPLE[implementation()](x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch normalisation, activation: the layer that every encoder repeats.
+
+    Attributes:
+        negative_slope: 0 gives ReLU (generator), 0.2 LeakyReLU (discriminators).
+        norm: without it the convolution has a bias.
+        conv_bias: a bias in front of the normalisation, for weights that carry one.
+        axis_name: device axis over which the statistics are averaged.
+    """
+
+    features: int
+    kernel_size: Sequence[int]
+    strides: Sequence[int]
+    padding: Sequence[int]
+    negative_slope: float = 0.0
+    norm: bool = True
+    conv_bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = Conv(
+            self.features,
+            self.kernel_size,
+            self.strides,
+            self.padding,
+            use_bias=self.conv_bias or not self.norm,
+            dtype=self.dtype,
+        )(x)
+        if self.norm:
+            x = batch_norm(train, self.dtype, self.axis_name)(x)
+        return nn.leaky_relu(x, self.negative_slope)
+
+
+def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None) -> nn.BatchNorm:
+    """Batch normalisation over every axis but the channels, and over `axis_name` in training."""
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        axis_name=axis_name if train else None,
+    )

@@ -1,0 +1,53 @@
+"""Frame decoder: latent codes and the still's skips to frames.
+
+From Vougioukas et al. 2020 (section 3.1.4): strided transposed convolutions in a U-Net with
+the identity encoder; layer sizes as in the authors' published inference code. Ours is the form
+of the 3x3 convolution that follows each concatenation: conv([x, skip]) = conv(x) + conv(skip),
+and the skip is the same for every frame of a clip, so its half is computed once per clip.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flax_talk.nets.convolutions import Conv, Upsample, batch_norm
+
+
+class FrameDecoder(nn.Module):
+    """Frames from one latent vector each and the skips of their clip."""
+
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, latent: jax.Array, skips: Sequence[jax.Array], train: bool) -> jax.Array:
+        """Decodes frames.
+
+        Args:
+            latent: [B, T, D].
+            skips: the five activations of `IdentityEncoder`, largest first; the four smallest
+                are used, each at the block of its size.
+
+        Returns:
+            [B, T, H, W, 3] in (-1, 1), float32.
+        """
+        b, t, _ = latent.shape
+
+        def activate(x):
+            return nn.relu(batch_norm(train, self.dtype, self.axis_name)(x))
+
+        _, h, w, channels = skips[-1].shape
+        x = latent.reshape(b * t, -1)
+        x = nn.Dense(h * w * channels, use_bias=False, dtype=self.dtype)(x)
+        x = activate(x.reshape(b * t, h, w, channels))
+        for skip in reversed(skips[1:]):
+            _, h, w, channels = skip.shape
+            moving = Conv(channels, (3, 3), (1, 1), (1, 1), dtype=self.dtype)(x)
+            still = Conv(channels, (3, 3), (1, 1), (1, 1), dtype=self.dtype)(skip)
+            x = moving.reshape(b, t, h, w, channels) + still[:, None]
+            x = activate(x.reshape(b * t, h, w, channels))
+            x = activate(Upsample(channels // 2, dtype=self.dtype)(x))
+        video = jnp.tanh(Upsample(3, dtype=self.dtype)(x).astype(jnp.float32))
+        return video.reshape(b, t, *video.shape[1:])

@@ -1,0 +1,117 @@
+"""The three discriminators of Vougioukas et al. 2020, section 3.2.
+
+Each returns a logit; the sigmoid of the paper is part of the losses. The paper draws the
+layers without sizes: kernels, channel numbers, LeakyReLU and batch normalisation are ours, and
+follow the generator's encoders.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flax_talk.nets.encoders import AudioEncoder, ImageEncoder
+from flax_talk.nets.recurrent import GRU
+
+
+class FrameDiscriminator(nn.Module):
+    """Is this frame real, and of the person in the still? (section 3.2.1)
+
+    Six convolutions on the frame and the still, concatenated channel-wise.
+    """
+
+    width: int = 64
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, frames: jax.Array, still: jax.Array, train: bool) -> jax.Array:
+        """Frames [B, K, H, W, 3] and stills [B, H, W, 3], in [-1, 1], to logits [B, K]."""
+        b, k, *size = frames.shape
+        still = jnp.broadcast_to(still[:, None], frames.shape)
+        pairs = jnp.concatenate([frames, still], axis=-1).reshape(b * k, *size[:2], 6)
+        trunk = ImageEncoder(1, width=self.width, dtype=self.dtype, axis_name=self.axis_name)
+        return trunk(pairs, train).reshape(b, k)
+
+
+class SequenceDiscriminator(nn.Module):
+    """Does this video move as real ones do? (section 3.2.2)
+
+    Spatio-temporal convolutions, three frames deep, a GRU over their features, and one
+    linear layer on its last valid state. The text conditions it on the frames alone, Eq. 4 also on
+    the audio: `conditional` follows the equation.
+
+    Attributes:
+        features: length of the features of a frame, and of an audio window.
+        hidden: width of the GRU.
+        num_layers: layers of the GRU.
+    """
+
+    features: int = 256
+    hidden: int = 256
+    num_layers: int = 1
+    width: int = 64
+    conditional: bool = False
+    audio_rate: int = 50_000
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, video: jax.Array, audio_windows: jax.Array, mask: jax.Array, train: bool
+    ) -> jax.Array:
+        """Judges videos.
+
+        Args:
+            video: [B, T, H, W, 3] in [-1, 1].
+            audio_windows: [B, T, window]; used if `conditional`.
+            mask: [B, T], True at the valid frames, which come first.
+
+        Returns:
+            Logits [B].
+        """
+        b, t = mask.shape
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
+        x = ImageEncoder(self.features, width=self.width, kernel_time=3, **shared)(video, train)
+        if self.conditional:
+            encoder = AudioEncoder(self.features, self.audio_rate, **shared)
+            audio = encoder(audio_windows.reshape(b * t, -1), train)
+            x = jnp.concatenate([x, audio.reshape(b, t, -1)], axis=-1)
+        outputs, _ = GRU(self.hidden, self.num_layers)(x)
+        last = jnp.maximum(mask.sum(axis=1) - 1, 0)
+        state = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
+        return nn.Dense(1)(state)[:, 0]
+
+
+class SyncDiscriminator(nn.Module):
+    """Do these lips and this sound belong together? (section 3.2.3, Fig. 5)
+
+    The lower halves of a snippet's frames, stacked over channels (a convolution over the
+    whole 0.2 s), and the audio of the snippet go through two encoders; a single-layer
+    perceptron turns the Euclidean distance of the embeddings into a logit.
+
+    Attributes:
+        features: length of the embeddings.
+        width: channels of the image encoder's first layer.
+    """
+
+    features: int = 256
+    width: int = 64
+    audio_rate: int = 50_000
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, snippets: jax.Array, audio: jax.Array, train: bool) -> jax.Array:
+        """Lower halves [N, S, H / 2, W, 3] and their audio [N, window] to logits [N]."""
+        n, s, h, w, c = snippets.shape
+        stacked = jnp.moveaxis(snippets, 1, 3).reshape(n, h, w, s * c)
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
+        lips = jnp.tanh(ImageEncoder(self.features, width=self.width, **shared)(stacked, train))
+        sound = AudioEncoder(self.features, self.audio_rate, **shared)(audio, train)
+        # The small constant keeps the gradient of the root finite at distance zero.
+        distance = jnp.sqrt(jnp.square(lips - sound).sum(axis=-1) + 1e-8)
+        # Ours: the perceptron starts undecided at the distance of unrelated embeddings.
+        slope = -4.0 / self.features**0.5
+        weight = self.param("weight", nn.initializers.constant(slope), ())
+        bias = self.param("bias", nn.initializers.constant(2.0), ())
+        return weight * distance + bias

@@ -1,0 +1,169 @@
+"""Identity and audio encoders.
+
+From Vougioukas et al. 2018 (section 3.1) and 2020 (sections 3.1.1 and 3.1.2): a six-layer
+strided CNN turns the still into an identity code and leaves its activations as U-Net skips;
+a 1D CNN with a large first kernel turns the raw waveform around each frame into a code. The
+papers give the layers in words only; channel numbers and paddings are those of the authors'
+published inference code.
+"""
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flax_talk.nets.convolutions import Conv, ConvBlock
+
+
+class IdentityEncoder(nn.Module):
+    """The still as a code and as skips for the decoder.
+
+    Attributes:
+        code_dim: length of the identity code (2018: 50, 2019: 128).
+        width: channels of the first layer (64), doubled at each of the five.
+    """
+
+    code_dim: int
+    width: int = 64
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, still: jax.Array, train: bool) -> tuple[jax.Array, list[jax.Array]]:
+        """Encodes stills.
+
+        Args:
+            still: [B, H, W, 3] in [-1, 1]; H and W multiples of 32 (papers: 128 x 96).
+
+        Returns:
+            (identity_code [B, code_dim] in (-1, 1), skips: five activations
+            [B, H / 2^i, W / 2^i, width * 2^(i - 1)] for i = 1 .. 5).
+        """
+        x, skips = still, []
+        for i in range(5):
+            x = ConvBlock(
+                self.width * 2**i,
+                (4, 4),
+                (2, 2),
+                (1, 1),
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+            )(x, train)
+            skips.append(x)
+        code = Conv(self.code_dim, x.shape[1:3], (1, 1), (0, 0), dtype=self.dtype)(x)
+        return jnp.tanh(code[:, 0, 0].astype(jnp.float32)), skips
+
+
+def prime_factors(n: int) -> list[int]:
+    """The prime factors of n, ascending: 200 -> [2, 2, 2, 5, 5]."""
+    factors, candidate = [], 2
+    while n > 1:
+        while n % candidate == 0:
+            factors.append(candidate)
+            n //= candidate
+        candidate += 1
+    return factors
+
+
+def audio_layers(window: int, audio_rate: int) -> list[tuple[int, int, int]]:
+    """(kernel, stride, padding) of the strided layers for windows of `window` samples.
+
+    The first kernel spans 5 ms at a stride of 1 ms (250 / 50 at 50 kHz). The later strides
+    are the prime factors, ascending, of the steps that remain, with kernels twice as long; the
+    last factor is left out, because one valid convolution takes the steps then left to the
+    code. Paddings give ceil(n / stride) outputs.
+
+    Example: 10 000 samples at 50 kHz -> 200 steps -> strides 50, 2, 2, 2, 5 and 5 steps left.
+    """
+    stride = audio_rate // 1000
+    plan, steps = [(5 * stride, stride)], -(-window // stride)
+    plan += [(2 * factor, factor) for factor in prime_factors(steps)[:-1]]
+    layers, n = [], window
+    for kernel, stride in plan:
+        out = -(-n // stride)
+        padding = math.ceil(((out - 1) * stride + kernel - n) / 2)
+        layers.append((kernel, stride, padding))
+        n = (n + 2 * padding - kernel) // stride + 1
+    return layers
+
+
+class AudioEncoder(nn.Module):
+    """One code for each window of raw audio.
+
+    Attributes:
+        code_dim: length of the code (256).
+        audio_rate: samples per second; fixes the first kernel.
+        width: channels of the first layer (16), doubled at each strided layer.
+    """
+
+    code_dim: int
+    audio_rate: int
+    width: int = 16
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, audio_windows: jax.Array, train: bool) -> jax.Array:
+        """Encodes windows [N, window] in [-1, 1] to codes [N, code_dim] in (-1, 1)."""
+        x = audio_windows[..., None]
+        layers = audio_layers(audio_windows.shape[-1], self.audio_rate)
+        for i, (kernel, stride, padding) in enumerate(layers):
+            x = ConvBlock(
+                self.width * 2**i,
+                (kernel,),
+                (stride,),
+                (padding,),
+                conv_bias=True,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+            )(x, train)
+        code = Conv(self.code_dim, x.shape[1:2], (1,), (0,), use_bias=True, dtype=self.dtype)(x)
+        return jnp.tanh(code[:, 0].astype(jnp.float32))
+
+
+class ImageEncoder(nn.Module):
+    """A strided CNN from an image to a vector, the trunk of every discriminator.
+
+    Layers of 4x4 convolutions of stride 2 halve the image; one valid convolution over what is
+    left then gives the vector. LeakyReLU, and no normalisation of the first layer, as is
+    usual in discriminators since DCGAN; the papers do not say.
+
+    Attributes:
+        features: length of the vector.
+        num_layers: strided layers (5; with the last one, the papers' six).
+        width: channels of the first layer, doubled at each of the next.
+        kernel_time: odd size of the kernels over time for videos; 0 for images.
+    """
+
+    features: int
+    num_layers: int = 5
+    width: int = 64
+    kernel_time: int = 0
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, features], or [N, T, H, W, C] -> [N, T, features]."""
+
+        def with_time(size: Sequence[int], over_time: int) -> tuple[int, ...]:
+            return (over_time, *size) if self.kernel_time else tuple(size)
+
+        for i in range(self.num_layers):
+            x = ConvBlock(
+                self.width * 2**i,
+                with_time((4, 4), self.kernel_time),
+                with_time((2, 2), 1),
+                with_time((1, 1), self.kernel_time // 2),
+                negative_slope=0.2,
+                norm=i > 0,
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+            )(x, train)
+        valid = with_time(x.shape[-3:-1], 1)
+        zeros = (0,) * len(valid)
+        ones = (1,) * len(valid)
+        x = Conv(self.features, valid, ones, zeros, use_bias=True, dtype=self.dtype)(x)
+        return x[..., 0, 0, :].astype(jnp.float32)

@@ -1,0 +1,32 @@
+"""Systems: one file for each, all with the same three functions.
+
+* `init(config, rng, batch) -> variables`, one top-level entry for each player: the generator
+  and each discriminator, itself a dict of `params` and `batch_stats`.
+* `losses(config, variables, batch, rng, train, axis_name) -> (losses, batch_stats, metrics)`:
+  a scalar loss for each player, whose gradient reaches the parameters of that player only;
+  the new batch statistics of each player; named scalars.
+* `generate(config, variables, still, audio, rng, carry) -> (video, carry)`.
+
+`rng` holds one typed key for each example of the batch, so that no number depends on how the
+batch is spread over devices.
+"""
+
+import importlib
+from types import ModuleType
+
+from flax_talk.errors import UserError
+
+# Name in a config -> module of this package.
+_SYSTEMS = {"temporal_gan_2019": "temporal_gan"}
+
+
+def get_system(name: str) -> ModuleType:
+    """The module of a system by its name in a config.
+
+    Raises:
+        UserError: no system has that name.
+    """
+    if name not in _SYSTEMS:
+        known = ", ".join(sorted(_SYSTEMS))
+        raise UserError(f"no system is named {name!r}: set config.system to one of {known}")
+    return importlib.import_module(f"flax_talk.systems.{_SYSTEMS[name]}")

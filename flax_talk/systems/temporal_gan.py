@@ -1,0 +1,359 @@
+"""Temporal GAN: a still and raw audio to a video of the whole face.
+
+Vougioukas, Petridis, Pantic: "Realistic Speech-Driven Facial Animation with GANs", IJCV 2020
+(arXiv 1906.06337). A recurrent generator (section 3.1) against a frame, a sequence and a
+synchronisation discriminator (section 3.2), with an L1 loss on the lower half of the face
+(section 3.3). Ours, and fields of the config: how many frames and snippets of a clip the frame
+and synchronisation discriminators see in a step, how far the shifted audio is shifted, and
+the non-saturating form of the generator's adversarial losses.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from flax_talk import losses as terms
+from flax_talk.nets.decoders import FrameDecoder
+from flax_talk.nets.discriminators import (
+    FrameDiscriminator,
+    SequenceDiscriminator,
+    SyncDiscriminator,
+)
+from flax_talk.nets.encoders import AudioEncoder, IdentityEncoder
+from flax_talk.nets.recurrent import GRU
+from input_pipeline.audio import cut_windows, samples_per_frame, window_samples
+
+Variables = dict[str, dict[str, Any]]
+Carry = dict[str, jax.Array]
+
+GENERATOR = "generator"
+FRAME = "frame_discriminator"
+SEQUENCE = "sequence_discriminator"
+SYNC = "sync_discriminator"
+# Each discriminator's weight in the generator's loss is the field of config.loss so named.
+WEIGHTS = {FRAME: "frame", SYNC: "sync", SEQUENCE: "sequence"}
+
+
+class Generator(nn.Module):
+    """Section 3.1: identity, content and noise codes of each frame, decoded with skips.
+
+    Attributes are the sizes of `config.generator`, see `configs/`.
+    """
+
+    identity_dim: int
+    audio_dim: int
+    content_dim: int
+    content_layers: int
+    noise_dim: int
+    width: int
+    audio_width: int
+    audio_rate: int
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        still: jax.Array,
+        audio_windows: jax.Array,
+        noise: jax.Array,
+        carry: Carry | None = None,
+        train: bool = False,
+    ) -> tuple[jax.Array, Carry]:
+        """Generates one frame for each audio window.
+
+        Args:
+            still: [B, H, W, 3] in [-1, 1].
+            audio_windows: [B, T, window] in [-1, 1].
+            noise: [B, T, noise_dim].
+            carry: what the previous call returned, to continue its video.
+            train: batch statistics of the batch, not the running ones.
+
+        Returns:
+            (video [B, T, H, W, 3] in (-1, 1), carry of the two GRUs after the last frame).
+        """
+        carry = carry or {"content": None, "noise": None}
+        b, t, window = audio_windows.shape
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
+        identity_encoder = IdentityEncoder(self.identity_dim, self.width, **shared)
+        audio_encoder = AudioEncoder(self.audio_dim, self.audio_rate, self.audio_width, **shared)
+
+        identity_code, skips = identity_encoder(still, train)
+        audio_code = audio_encoder(audio_windows.reshape(b * t, window), train)
+        content_code, content_carry = GRU(self.content_dim, self.content_layers, name="content")(
+            audio_code.reshape(b, t, -1), carry["content"]
+        )
+        noise_code, noise_carry = GRU(self.noise_dim, name="noise")(noise, carry["noise"])
+        identity_code = jnp.broadcast_to(identity_code[:, None], (b, t, self.identity_dim))
+        latent = jnp.concatenate([content_code, jnp.tanh(noise_code), identity_code], axis=-1)
+        video = FrameDecoder(**shared)(latent, skips, train)
+        return video, {"content": content_carry, "noise": noise_carry}
+
+
+def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Module]:
+    """The modules that the config trains, by player; a loss weight of 0 leaves one out."""
+    shared = dict(dtype=jnp.dtype(config.dtype), axis_name=axis_name)
+    audio_rate = config.data.audio_rate
+    generator = Generator(**config.generator, audio_rate=audio_rate, **shared)
+    discriminators = {
+        FRAME: FrameDiscriminator(**config.frame_discriminator, **shared),
+        SYNC: SyncDiscriminator(**config.sync_discriminator, audio_rate=audio_rate, **shared),
+        SEQUENCE: SequenceDiscriminator(
+            **config.sequence_discriminator, audio_rate=audio_rate, **shared
+        ),
+    }
+    used = {name: d for name, d in discriminators.items() if config.loss[WEIGHTS[name]] > 0}
+    return {GENERATOR: generator, **used}
+
+
+def audio_geometry(config: ConfigDict) -> tuple[int, int]:
+    """(stride, window) in samples: audio of one frame, and of the window centred on it."""
+    data = config.data
+    stride = samples_per_frame(data.audio_rate, data.video_rate)
+    return stride, window_samples(data.audio_rate, data.window_seconds)
+
+
+def sample_noise(config: ConfigDict, rng: jax.Array, frames: jax.Array, std: float) -> jax.Array:
+    """White Gaussian noise [B, T, noise_dim], the input of the noise GRU.
+
+    Each frame's noise depends on its number alone, so a stream cut anywhere draws the same.
+
+    Args:
+        rng: [B] keys.
+        frames: [B, T] int32, the frames' numbers.
+        std: standard deviation (training: the square root of the paper's 0.6).
+    """
+
+    def draw(key, frame):
+        return jax.random.normal(jax.random.fold_in(key, frame), (config.generator.noise_dim,))
+
+    return std * jax.vmap(jax.vmap(draw, in_axes=(None, 0)))(rng, frames)
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 0..255 to float32 in [-1, 1]; floats pass."""
+    if images.dtype == jnp.uint8:
+        return images.astype(jnp.float32) / 127.5 - 1
+    return images
+
+
+def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Variables:
+    """Initial variables of every player.
+
+    Args:
+        rng: one key.
+        batch: as the loader yields it; only shapes matter.
+    """
+    still, video = to_float(batch["still"]), to_float(batch["video"])
+    b, t = video.shape[:2]
+    windows = cut_windows(batch["waveform"], *audio_geometry(config))
+    noise = jnp.zeros((b, t, config.generator.noise_dim))
+    snippet, half = config.loss.snippet_frames, terms.lower_half(video)
+    inputs = {
+        GENERATOR: (still, windows, noise),
+        FRAME: (video[:, :1], still),
+        SYNC: (half[:, :snippet], windows[:, 0]),
+        SEQUENCE: (video, windows, jnp.ones((b, t), bool)),
+    }
+    modules = players(config)
+    keys = dict(zip(modules, jax.random.split(rng, len(modules)), strict=True))
+    variables = {
+        name: module.init(keys[name], *inputs[name], train=False)
+        for name, module in modules.items()
+    }
+    return {name: {"batch_stats": {}, **entry} for name, entry in variables.items()}
+
+
+def gather_time(x: jax.Array, index: jax.Array) -> jax.Array:
+    """Entries [B, K, ...] of x [B, T, ...] at the times index [B, K]."""
+    return jax.vmap(lambda row, at: row[at])(x, index)
+
+
+def sample_frames(rng: jax.Array, mask: jax.Array, count: int) -> jax.Array:
+    """S(x) of Eq. 2: `count` times of each clip, uniform over its valid frames: [B, count]."""
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (count,)))(rng)
+    return jnp.floor(uniform * mask.sum(axis=1, keepdims=True)).astype(jnp.int32)
+
+
+def sample_snippets(
+    config: ConfigDict, rng: jax.Array, mask: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Where the synchronisation discriminator looks.
+
+    Args:
+        rng: [B] keys.
+        mask: [B, T], valid frames first.
+
+    Returns:
+        (centre, shifted, valid), each [B, K]: the frame in the middle of each snippet, the
+        frame on which the out-of-sync audio window is centred, at least `config.loss.min_shift`
+        frames away, and whether the clip is long enough to hold both.
+    """
+    loss, half = config.loss, config.loss.snippet_frames // 2
+    length = mask.sum(axis=1, keepdims=True)
+
+    def draw(key, length):
+        first, second = jax.random.split(key)
+        places = length - 2 * half
+        centre = jnp.floor(jax.random.uniform(first, (loss.num_snippets,)) * places)
+        # The shifted centre is uniform over the places outside (centre +- min_shift).
+        low = jnp.maximum(centre - loss.min_shift + 1, 0)
+        high = jnp.minimum(centre + loss.min_shift, places)
+        choices = low + (places - high)
+        pick = jnp.floor(jax.random.uniform(second, (loss.num_snippets,)) * choices)
+        shifted = jnp.where(pick < low, pick, pick - low + high)
+        return centre + half, shifted + half, choices > 0
+
+    centre, shifted, valid = jax.vmap(draw)(rng, length[:, 0])
+    limit = mask.shape[1] - 1
+    index = [jnp.clip(i, 0, limit).astype(jnp.int32) for i in (centre, shifted)]
+    return *index, valid & (length >= loss.snippet_frames)
+
+
+def losses(
+    config: ConfigDict,
+    variables: Variables,
+    batch: dict[str, jax.Array],
+    rng: jax.Array,
+    train: bool = True,
+    axis_name: str | None = None,
+) -> tuple[dict[str, jax.Array], dict[str, Any], dict[str, jax.Array]]:
+    """Losses of every player on one batch (Eq. 2 to 7).
+
+    The generator runs once. Each discriminator judges its video twice, once with the video
+    held constant for its own loss and once with its parameters held constant for the
+    generator's; the two are the same computation, which the compiler merges, so the gradient
+    of the sum of all losses gives every player its own.
+
+    Args:
+        variables: of `init`.
+        batch: `still` [B, H, W, 3], `video` [B, T, H, W, 3] (uint8, or float in [-1, 1]),
+            `waveform` [B, (T - 1) stride + window], `mask` [B, T].
+        rng: [B] keys.
+        train: batch normalisation by the batch.
+        axis_name: device axis of the batch, if it is spread.
+
+    Returns:
+        (losses by player, new batch statistics by player, metrics by name).
+    """
+    modules = players(config, axis_name)
+    still, video, mask = to_float(batch["still"]), to_float(batch["video"]), batch["mask"]
+    windows = cut_windows(batch["waveform"], *audio_geometry(config))
+    keys = jax.vmap(lambda key: jax.random.split(key, 3))(rng)
+    noise_rng, frame_rng, snippet_rng = keys[:, 0], keys[:, 1], keys[:, 2]
+    stats = {name: entry["batch_stats"] for name, entry in variables.items()}
+
+    def mean(values, mask):
+        return terms.masked_mean(values, mask, axis_name)
+
+    def apply(name, *inputs):
+        """Runs a player; its batch statistics move on."""
+        entry = {"params": variables[name]["params"], "batch_stats": stats[name]}
+        if not train:
+            return modules[name].apply(entry, *inputs, train=False)
+        output, new = modules[name].apply(entry, *inputs, train=True, mutable=["batch_stats"])
+        stats[name] = new.get("batch_stats", {})
+        return output
+
+    def judge(name, *inputs):
+        """Runs a discriminator for the generator: its parameters are constants."""
+        frozen = jax.lax.stop_gradient(variables[name])
+        if not train:
+            return modules[name].apply(frozen, *inputs, train=False)
+        return modules[name].apply(frozen, *inputs, train=True, mutable=["batch_stats"])[0]
+
+    frames = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
+    noise = sample_noise(config, noise_rng, frames, config.loss.noise_std)
+    fake, _ = apply(GENERATOR, still, windows, noise)
+    constant_fake = jax.lax.stop_gradient(fake)
+
+    half_real, half_fake = terms.lower_half(video), terms.lower_half(fake)
+    generator = {"reconstruction": mean(terms.l1(half_fake, half_real), mask)}
+    discriminators, metrics = {}, {}
+
+    def accuracy(name, real, fake, mask):
+        metrics[f"{name}/accuracy_real"] = mean((real > 0).astype(jnp.float32), mask)
+        metrics[f"{name}/accuracy_fake"] = mean((fake < 0).astype(jnp.float32), mask)
+
+    if FRAME in modules:  # Eq. 2
+        index = sample_frames(frame_rng, mask, config.loss.num_frames)
+        valid = jnp.broadcast_to(mask.any(axis=1, keepdims=True), index.shape)
+        real = apply(FRAME, gather_time(video, index), still)
+        false = apply(FRAME, gather_time(constant_fake, index), still)
+        judged = judge(FRAME, gather_time(fake, index), still)
+        discriminators[FRAME] = mean(terms.real_loss(real) + terms.fake_loss(false), valid)
+        generator["frame"] = mean(terms.generator_loss(judged), valid)
+        accuracy(FRAME, real, false, valid)
+
+    if SYNC in modules:  # Eq. 3
+        centre, shifted, valid = sample_snippets(config, snippet_rng, mask)
+        half = config.loss.snippet_frames // 2
+        valid = valid.reshape(-1)
+
+        def snippets(halves):
+            offsets = jnp.arange(-half, half + 1)
+            index = (centre[..., None] + offsets).reshape(centre.shape[0], -1)
+            return gather_time(halves, index).reshape(-1, 2 * half + 1, *halves.shape[2:])
+
+        def audio(index):
+            return gather_time(windows, index).reshape(-1, windows.shape[-1])
+
+        in_sync = apply(SYNC, snippets(half_real), audio(centre))
+        shifted_audio = apply(SYNC, snippets(half_real), audio(shifted))
+        false = apply(SYNC, snippets(terms.lower_half(constant_fake)), audio(centre))
+        judged = judge(SYNC, snippets(half_fake), audio(centre))
+        negatives = terms.fake_loss(shifted_audio) + terms.fake_loss(false)
+        discriminators[SYNC] = mean(terms.real_loss(in_sync) + 0.5 * negatives, valid)
+        generator["sync"] = mean(terms.generator_loss(judged), valid)
+        accuracy(SYNC, in_sync, false, valid)
+        metrics[f"{SYNC}/accuracy_shifted"] = mean((shifted_audio < 0).astype(jnp.float32), valid)
+
+    if SEQUENCE in modules:  # Eq. 4
+        valid = mask.any(axis=1)
+        real = apply(SEQUENCE, video, windows, mask)
+        false = apply(SEQUENCE, constant_fake, windows, mask)
+        judged = judge(SEQUENCE, fake, windows, mask)
+        discriminators[SEQUENCE] = mean(terms.real_loss(real) + terms.fake_loss(false), valid)
+        generator["sequence"] = mean(terms.generator_loss(judged), valid)
+        accuracy(SEQUENCE, real, false, valid)
+
+    weighted = {name: config.loss[name] * value for name, value in generator.items()}
+    total = {GENERATOR: sum(weighted.values()), **discriminators}
+    metrics |= {f"{name}/loss": value for name, value in total.items()}
+    metrics |= {f"{GENERATOR}/{name}": value for name, value in generator.items()}
+    metrics |= {f"{GENERATOR}/{name}_weighted": value for name, value in weighted.items()}
+    return total, stats, metrics
+
+
+def generate(
+    config: ConfigDict,
+    variables: Variables,
+    still: jax.Array,
+    audio: jax.Array,
+    rng: jax.Array,
+    carry: Carry | None = None,
+) -> tuple[jax.Array, Carry]:
+    """Animates stills.
+
+    Args:
+        variables: of `init`; only the generator's are used.
+        still: [B, H, W, 3], uint8 or float in [-1, 1].
+        audio: [B, (T - 1) stride + window] float32 in [-1, 1]: T frames' audio, padded so
+            that a window is centred on each (`input_pipeline.audio.pad_waveform`).
+        rng: [B] keys of the noise.
+        carry: of the call before, to continue a stream with the next frames' audio.
+
+    Returns:
+        (video [B, T, H, W, 3] float32 in (-1, 1), carry).
+    """
+    windows = cut_windows(audio, *audio_geometry(config))
+    b, t = windows.shape[:2]
+    start = jnp.zeros((b,), jnp.int32) if carry is None else carry["frame"]
+    noise = sample_noise(config, rng, start[:, None] + jnp.arange(t), config.generate.noise_std)
+    generator = players(config)[GENERATOR]
+    inputs = (to_float(still), windows, noise, carry)
+    video, carry = generator.apply(variables[GENERATOR], *inputs)
+    return video, {**carry, "frame": start + t}

@@ -1,0 +1,144 @@
+"""Checkpoints of a run, in one Orbax save each: state, the loader's place, and progress.
+
+`<workdir>/checkpoints` keeps the newest for resuming; `<workdir>/best` keeps the variables
+alone of the step with the best validation metric, which is what `animate` reads.
+`<workdir>/config.json` beside them says what they are of.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from flax_talk.errors import UserError
+from flax_talk.training.step import TrainState
+
+CONFIG_FILE = "config.json"
+
+
+class Checkpoints:
+    """Saves and restores one run.
+
+    Args:
+        workdir: the run's folder.
+        keep: newest checkpoints kept.
+    """
+
+    def __init__(self, workdir: Path, keep: int):
+        folder = Path(workdir).absolute()
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+        self._newest = ocp.CheckpointManager(folder / "checkpoints", options=options)
+        options = ocp.CheckpointManagerOptions(max_to_keep=1)
+        self._best = ocp.CheckpointManager(folder / "best", options=options)
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint, None if there is none."""
+        return self._newest.latest_step()
+
+    def save(self, state: TrainState, iterator: Any, progress: dict[str, Any]) -> None:
+        """Saves in the background: the arrays are copied before this returns.
+
+        Args:
+            iterator: the loader's, whose next batch is the next to train on.
+            progress: plain values of the loop, for example of early stopping.
+        """
+        step = int(state.step)
+        if step in self._newest.all_steps():
+            return
+        self._newest.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                data=grain.checkpoint.CheckpointSave(iterator),
+                progress=ocp.args.JsonSave(progress),
+            ),
+        )
+
+    def restore(self, state: TrainState, iterator: Any) -> tuple[TrainState, dict[str, Any]]:
+        """The newest checkpoint in the shapes and on the devices of `state`.
+
+        `iterator` is moved to its place; returns (state, progress).
+        """
+        restored = self._newest.restore(
+            self._newest.latest_step(),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(
+                    jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+                ),
+                data=grain.checkpoint.CheckpointRestore(iterator),
+                progress=ocp.args.JsonRestore(),
+            ),
+        )
+        return restored["state"], restored["progress"]
+
+    def save_best(self, state: TrainState) -> None:
+        """Keeps the variables of this step instead of the best before."""
+        if int(state.step) not in self._best.all_steps():
+            self._best.save(int(state.step), args=ocp.args.StandardSave(state.variables))
+
+    def wait(self) -> None:
+        """Returns when everything is on the disk."""
+        self._newest.wait_until_finished()
+        self._best.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go of the folder."""
+        self._newest.close()
+        self._best.close()
+
+
+def save_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes the config into the run's folder, as JSON."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = workdir / (CONFIG_FILE + ".partial")
+    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    partial.replace(workdir / CONFIG_FILE)
+
+
+def load_config(workdir: Path) -> ConfigDict:
+    """The config of a run.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(
+            f"no checkpoint in {workdir}: {CONFIG_FILE} is missing; give the --workdir of a run"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); restore it or train again") from None
+
+
+def load_variables(workdir: Path) -> tuple[dict[str, Any], int]:
+    """The best variables of a run (the newest if it was never validated) and their step.
+
+    Raises:
+        UserError: nothing was saved.
+    """
+    folder = Path(workdir).absolute()
+    for name in ("best", "checkpoints"):
+        if not (folder / name).is_dir():
+            continue
+        with ocp.CheckpointManager(folder / name) as manager:
+            step = manager.latest_step()
+            if step is None:
+                continue
+            if name == "best":
+                return manager.restore(step, args=ocp.args.StandardRestore()), step
+            state = manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
+            )["state"]
+            stats = state["batch_stats"]
+            return {
+                player: {"params": params, "batch_stats": stats.get(player) or {}}
+                for player, params in state["params"].items()
+            }, step
+    raise UserError(f"no checkpoint in {workdir}: the run has not saved one yet; train longer")

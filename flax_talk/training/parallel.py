@@ -1,0 +1,75 @@
+"""Data parallelism: the one place that knows about devices.
+
+A function written per device, with collectives over the axis `data`, is compiled for all
+devices by `jax.shard_map` (the default) or `jax.pmap`. The state is the same on every device
+and each gets its slice of the batch; several processes each bring their own slice.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from flax_talk.errors import UserError
+
+AXIS = "data"
+
+
+def make_mesh() -> Mesh:
+    """All devices of all processes along one axis, `data`."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises UserError unless the devices can share a batch of this size equally."""
+    devices = jax.device_count()
+    if batch_size % devices:
+        raise UserError(
+            f"config.data.batch_size={batch_size} cannot be shared by {devices} devices: "
+            f"use a multiple of {devices}"
+        )
+
+
+def replicate(mesh: Mesh, tree: Any) -> Any:
+    """The tree on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def shard_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """A global batch, axis 0 over `data`, from the part that this process has loaded."""
+    sharding = NamedSharding(mesh, P(AXIS))
+    return {
+        key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()
+    }
+
+
+def parallelize(function: Callable, mesh: Mesh, kind: str, donate_state: bool = False) -> Callable:
+    """Compiles `function(state, batch) -> tree` for all devices.
+
+    Args:
+        function: per device; its results must be equal on all devices (averaged over `data`).
+        mesh: of `make_mesh`.
+        kind: "shard_map" or "pmap" (which keeps its own copies: no donation).
+        donate_state: reuse the state's memory for the result.
+    """
+    if kind == "shard_map":
+        # With check_vma on, gradients of replicated parameters would be summed over devices
+        # before the function averages them, and be too large by the number of devices.
+        mapped = jax.shard_map(
+            function, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
+        )
+        return jax.jit(mapped, donate_argnums=(0,) if donate_state else ())
+    if kind == "pmap":
+        devices = list(mesh.devices.flat)
+        mapped = jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
+
+        def call(state, batch):
+            split = len(mesh.local_devices)
+            batch = jax.tree.map(lambda x: x.reshape(split, -1, *x.shape[1:]), batch)
+            return mapped(state, batch)
+
+        return call
+    raise UserError(f"config.parallel={kind!r}: use 'shard_map' or 'pmap'")

@@ -1,0 +1,117 @@
+"""The train step: every player's gradient and one update, written per device.
+
+A system returns one loss per player, each of which reaches that player's parameters only, so
+the gradient of their sum is every player's own gradient from one forward pass of the
+generator. Gradients and batch statistics are averaged over the `data` axis.
+"""
+
+from types import ModuleType
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes.
+
+    Attributes:
+        step: number of updates made.
+        params, batch_stats: by player.
+        opt_state: of the partitioned optimizer.
+        rng: data of the key from which every step's randomness derives.
+    """
+
+    step: jax.Array
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    opt_state: optax.OptState
+    rng: jax.Array
+
+    @property
+    def variables(self) -> dict[str, dict[str, Any]]:
+        """By player, as the systems take them."""
+        return {
+            player: {"params": params, "batch_stats": self.batch_stats[player]}
+            for player, params in self.params.items()
+        }
+
+
+def init_state(
+    system: ModuleType,
+    config: ConfigDict,
+    optimizer: optax.GradientTransformation,
+    batch: dict[str, jax.Array],
+) -> TrainState:
+    """The state before the first step, from `config.seed` and the shapes of `batch`."""
+    init_rng, train_rng = jax.random.split(jax.random.key(config.seed))
+    variables = system.init(config, init_rng, batch)
+    params = {player: entry["params"] for player, entry in variables.items()}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats={player: entry["batch_stats"] for player, entry in variables.items()},
+        opt_state=optimizer.init(params),
+        rng=jax.random.key_data(train_rng),
+    )
+
+
+def example_keys(rng: jax.Array, batch_size: int, axis_name: str | None) -> jax.Array:
+    """One key for each example of this device, by its place in the whole batch: [B]."""
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch_size
+    return jax.vmap(lambda i: jax.random.fold_in(rng, i))(first + jnp.arange(batch_size))
+
+
+def gradients(
+    system: ModuleType,
+    config: ConfigDict,
+    state: TrainState,
+    batch: dict[str, jax.Array],
+    axis_name: str | None = None,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
+    """(gradients by player, new batch statistics by player, metrics), averaged over devices."""
+    rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+    keys = example_keys(rng, batch["mask"].shape[0], axis_name)
+
+    def total(params):
+        variables = state.replace(params=params).variables
+        losses, stats, metrics = system.losses(config, variables, batch, keys, True, axis_name)
+        return sum(losses.values()), (stats, metrics)
+
+    grads, (stats, metrics) = jax.grad(total, has_aux=True)(state.params)
+    if axis_name is not None:
+        grads, stats, metrics = jax.lax.pmean((grads, stats, metrics), axis_name)
+    return grads, stats, metrics
+
+
+def train_step(
+    system: ModuleType,
+    config: ConfigDict,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: dict[str, jax.Array],
+    axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update of every player.
+
+    Args:
+        batch: of this device, see `flax_talk.systems`.
+        axis_name: the device axis, or None.
+
+    Returns:
+        (new state, metrics of the system and each player's gradient norm).
+    """
+    grads, stats, metrics = gradients(system, config, state, batch, axis_name)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    norms = {f"{player}/gradient_norm": optax.global_norm(g) for player, g in grads.items()}
+    state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=stats,
+        opt_state=opt_state,
+    )
+    return state, metrics | norms

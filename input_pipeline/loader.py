@@ -1,0 +1,253 @@
+"""From a prepared data set to batches, with Grain.
+
+A batch is a flat dict of numpy arrays, B clips of T frames:
+
+  still      uint8 [B, H, W, 3]        the identity image
+  video      uint8 [B, T, H, W, 3]     RGB, aligned crops
+  waveform   float32 [B, (T - 1) * stride + window] in [-1, 1], which `audio.cut_windows` cuts into
+             the audio windows of the frames
+  mask       bool [B, T]               False where a frame or clip is padding
+  landmarks  float32 [B, T, 68, 2]     (x, y) in pixels of the crop, iBUG order
+
+Training draws windows of T frames without end, and mirrored copies as the temporal GAN papers do
+(Vougioukas 2018, section 4.1). Which clip, mirrored or not, and which window come k-th is a
+function of the seed alone: not of the number of workers or processes. Ours: a data set has one
+split per speaker, so that who trains and who tests is chosen by the run's config.
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import ml_collections
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import flags, logging
+from tensorflow_datasets.core.utils.version import list_all_versions
+
+from flax_talk.errors import UserError
+from input_pipeline import audio, media
+
+Example = Mapping[str, Any]
+Batch = dict[str, np.ndarray]
+
+# Landmark i of a mirrored face is landmark MIRRORED_LANDMARKS[i] of the face, in iBUG order.
+MIRRORED_LANDMARKS = np.array(
+    [
+        *range(16, -1, -1),  # jaw
+        *range(26, 16, -1),  # brows
+        *range(27, 31),  # bridge of the nose
+        *range(35, 30, -1),  # nostrils
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),  # eyes
+        *range(54, 47, -1),  # outer lips, upper
+        *range(59, 54, -1),  # outer lips, lower
+        *range(64, 59, -1),  # inner lips, upper
+        *range(67, 64, -1),  # inner lips, lower
+    ]
+)
+
+
+def open_source(data_config: ml_collections.ConfigDict, split: str) -> Sequence[Example]:
+    """Opens a split of a prepared data set.
+
+    Args:
+      data_config: dataset, builder_config, data_dir, splits, image_size, audio_rate, video_rate.
+      split: key of `data_config.splits`, whose value joins TFDS slices of speakers by `+`, such
+        as "s1[:-30]+s4". Speakers that the data set lacks are left out with a warning.
+
+    Returns:
+      Random-access sequence of examples: id (text), video (T JPEG images), waveform (int16 [S] at
+      audio_rate), landmarks (float32 [T, 68, 2], pixels).
+
+    Raises:
+      UserError: the data set is not prepared, was prepared with other sizes or rates than the
+        config's, or none of the speakers is in it.
+    """
+    folder = Path(data_config.data_dir, data_config.dataset, data_config.builder_config)
+    versions = list_all_versions(folder)
+    if not versions:
+        raise UserError(f"{folder}: no prepared data set: prepare it, or mend data_dir")
+    builder = tfds.builder_from_directory(folder / str(versions[-1]))
+    _check_prepared_as(builder.info.metadata, data_config, folder)
+    expression = _present_splits(data_config.splits[split], set(builder.info.splits), folder)
+    try:
+        return builder.as_data_source(split=expression)
+    except ValueError as error:
+        raise UserError(
+            f"{folder}: cannot read split {expression!r} ({error}): mend its slices"
+        ) from error
+
+
+def _check_prepared_as(
+    metadata: Mapping[str, Any], data_config: ml_collections.ConfigDict, folder: Path
+) -> None:
+    wanted = {
+        "image_size": list(data_config.image_size),
+        "audio_rate": data_config.audio_rate,
+        "video_rate": data_config.video_rate,
+    }
+    for name, value in wanted.items():
+        if metadata[name] != value:
+            raise UserError(
+                f"{folder}: prepared with {name} {metadata[name]}, the config has {value}: change "
+                f"the config's {name}, or prepare a builder_config with {value}"
+            )
+
+
+def _present_splits(expression: str, present: set[str], folder: Path) -> str:
+    slices = re.split(r"\s*\+\s*", expression.strip())
+    kept = [part for part in slices if part.partition("[")[0] in present]
+    if not kept:
+        raise UserError(
+            f"{folder}: none of the splits {expression!r} is prepared: "
+            f"choose from {', '.join(sorted(present))}"
+        )
+    if absent := [part for part in slices if part not in kept]:
+        logging.warning("%s lacks the splits %s: going on without", folder, ", ".join(absent))
+    return "+".join(kept)
+
+
+def make_loader(
+    source: Sequence[Example],
+    data_config: ml_collections.ConfigDict,
+    *,
+    train: bool,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.IterDataset:
+    """Batches of a source, as described at the top of this module.
+
+    With train, windows of `num_frames` frames are drawn for ever, reshuffled in each epoch.
+    Otherwise every clip comes once, in order and whole: cut or padded to `eval_frames`; the last
+    batches are filled up with clips whose mask is False throughout, so that all shapes and, over
+    all processes, the numbers of batches are equal.
+
+    Args:
+      source: from `open_source`.
+      data_config: num_frames, eval_frames, mirror, still, audio_rate, video_rate, window_seconds,
+        batch_size (over all processes), num_workers (processes that prepare batches; 0 for
+        threads of this one), prefetch (batches prepared ahead, each by its own thread).
+      train: training or evaluation.
+      seed: all randomness comes from it.
+      process_index, process_count: which share of each batch this process loads.
+
+    Returns:
+      Grain dataset; its iterator yields batches of batch_size / process_count clips and saves its
+      place by get_state and set_state.
+
+    Raises:
+      UserError: batch_size is not a multiple of process_count, or the audio_rate not of video_rate.
+    """
+    batch_size = data_config.batch_size
+    if batch_size % process_count:
+        raise UserError(
+            f"batch_size {batch_size} cannot be shared by {process_count} processes: "
+            "choose a multiple"
+        )
+    clips = (_training_clips if train else _evaluation_clips)(source, data_config, seed)
+    # Shared last: the global batch is the same for any number of processes.
+    share = clips[process_index::process_count]
+    batches = share.batch(batch_size // process_count, drop_remainder=True)
+    options = grain.ReadOptions(
+        num_threads=data_config.prefetch, prefetch_buffer_size=data_config.prefetch
+    )
+    dataset = batches.to_iter_dataset(options)
+    if not data_config.num_workers:
+        return dataset
+    # The workers are started through absl, which wants its flags parsed.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(sys.argv[:1])
+    return dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=data_config.num_workers))
+
+
+def _training_clips(
+    source: Sequence[Example], data_config: ml_collections.ConfigDict, seed: int
+) -> grain.MapDataset:
+    num_clips = len(source)
+    copies = 2 if data_config.mirror else 1
+    num_frames = data_config.num_frames
+    stride, window = _audio_sizes(data_config)
+
+    def draw(index: int, rng: np.random.Generator) -> Batch:
+        example = _fetch(source, index % num_clips)
+        length = len(example["video"])
+        start = int(rng.integers(max(length - num_frames, 0) + 1))
+        still = int(rng.integers(length)) if data_config.still == "random" else 0
+        clip = _cut_clip(example, start, num_frames, still, stride, window)
+        return _mirrored(clip) if index >= num_clips else clip
+
+    return grain.MapDataset.range(copies * num_clips).seed(seed).shuffle().repeat().random_map(draw)
+
+
+def _evaluation_clips(
+    source: Sequence[Example], data_config: ml_collections.ConfigDict, seed: int
+) -> grain.MapDataset:
+    del seed  # nothing is drawn
+    num_clips = len(source)
+    num_batches = -(-num_clips // data_config.batch_size)
+    stride, window = _audio_sizes(data_config)
+
+    def read(index: int) -> Batch:
+        example = _fetch(source, min(index, num_clips - 1))
+        clip = _cut_clip(example, 0, data_config.eval_frames, 0, stride, window)
+        return clip if index < num_clips else {**clip, "mask": np.zeros_like(clip["mask"])}
+
+    return grain.MapDataset.range(num_batches * data_config.batch_size).map(read)
+
+
+def _fetch(source: Sequence[Example], index: int) -> Example:
+    try:
+        return source[index]
+    except RuntimeError as error:  # what array_record raises for lost and damaged shards
+        raise UserError(
+            f"clip {index} of the data set cannot be read ({error}): prepare the data set again"
+        ) from error
+
+
+def _audio_sizes(data_config: ml_collections.ConfigDict) -> tuple[int, int]:
+    return (
+        audio.samples_per_frame(data_config.audio_rate, data_config.video_rate),
+        audio.window_samples(data_config.audio_rate, data_config.window_seconds),
+    )
+
+
+def _cut_clip(
+    example: Example, start: int, num_frames: int, still: int, stride: int, window: int
+) -> Batch:
+    """Frames start..start + num_frames of an example and frame `still`, without a batch axis.
+
+    Past the end of a clip the last frame stands still, since black frames would spoil batch
+    statistics; the sound there is zero.
+    """
+    length = len(example["video"])
+    wanted = np.arange(start, start + num_frames)
+    shown = np.minimum(wanted, length - 1)
+    valid = wanted[wanted < length]
+    try:
+        images = media.decode_frames([example["video"][i] for i in (still, *valid)])
+    except UserError as error:
+        raise UserError(f"clip {example['id']}: {error}") from error
+    waveform = np.asarray(example["waveform"], np.float32)[: length * stride] / 32767
+    padded = audio.pad_waveform(waveform, max(length, num_frames), stride, window)
+    return {
+        "still": images[0],
+        "video": images[1 + shown - start],
+        "waveform": audio.crop_padded(padded, start, num_frames, stride, window),
+        "mask": wanted < length,
+        "landmarks": np.asarray(example["landmarks"], np.float32)[shown],
+    }
+
+
+def _mirrored(clip: Batch) -> Batch:
+    width = clip["still"].shape[1]
+    points = clip["landmarks"][:, MIRRORED_LANDMARKS]
+    return {
+        **clip,
+        "still": clip["still"][:, ::-1],
+        "video": clip["video"][:, :, ::-1],
+        "landmarks": points * np.float32([-1, 1]) + np.float32([width - 1, 0]),
+    }

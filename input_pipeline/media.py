@@ -1,0 +1,407 @@
+"""Decodes and encodes media: the only module that knows containers and image files.
+
+Video and audio go through PyAV (no ffmpeg program is needed), image files through OpenCV. Whatever
+the container, codec, frame rate or sampling rate of a file, it comes out as RGB frames at a given
+rate and a mono waveform that share one time zero, the instant of the first frame. No paper is
+behind it; frames are chosen by the nearest presentation time, so that lips stay on their sound.
+"""
+
+import contextlib
+import io
+import itertools
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+from av.stream import Disposition
+from PIL import Image, UnidentifiedImageError
+
+from flax_talk.errors import UserError
+from input_pipeline.audio import resample
+
+Source = str | Path | bytes
+
+MAX_IMAGE_PIXELS = 100_000_000
+# Sound whose time stamps jump by more than this has a hole; less is rounding of the stamps.
+_AUDIO_HOLE_SECONDS = 0.05
+# Without this tag players take large videos for BT.709, and skin turns slightly green.
+_BT601 = 6
+_FALLBACK_AUDIO_RATE = 48_000
+
+
+class Video(NamedTuple):
+    """frames: uint8 [T, H, W, 3] RGB. fps: frames per second."""
+
+    frames: np.ndarray
+    fps: float
+
+
+def read_video(source: Source, fps: float = 25.0, max_frames: int | None = None) -> Video:
+    """Reads the frames of a video file, at `fps` whatever the rate of the file.
+
+    Frame k is the one whose presentation time is nearest to k / fps after the first frame, so
+    that a file at `fps` comes through one to one. Display rotation is applied.
+
+    Args:
+      source: path of the file, or its content.
+      fps: frames per second wanted.
+      max_frames: reads no further than this many frames.
+
+    Returns:
+      Video with contiguous uint8 frames [T, H, W, 3], T >= 1.
+
+    Raises:
+      UserError: no such file, no video stream, or not one frame that can be decoded.
+    """
+    with _open(source) as container:
+        stream = _video_stream(container)
+        if stream is None:
+            raise UserError(f"{_name(source)}: no video stream: give a video file")
+        chosen = _nearest_in_time(_decode(container, stream), stream.average_rate, fps)
+        size = stream.width, stream.height
+        frames = [_upright_rgb(frame, size) for frame in itertools.islice(chosen, max_frames)]
+    if not frames:
+        raise UserError(f"{_name(source)}: no frame can be decoded: replace the damaged file")
+    return Video(np.stack(frames), fps)
+
+
+def read_audio(source: Source, rate: int) -> np.ndarray:
+    """Reads the first audio stream as a mono waveform.
+
+    Time zero is the first video frame where the file has video, else the first sound: a stream
+    that starts later is preceded by zeros, one that starts earlier is cut.
+
+    Args:
+      source: path of an audio or video file, or its content.
+      rate: samples per second wanted.
+
+    Returns:
+      float32 [S] in [-1, 1], the mean of all channels, S >= 1.
+
+    Raises:
+      UserError: no such file, no audio stream, or no sound that can be decoded.
+    """
+    with _open(source) as container:
+        if not container.streams.audio:
+            raise UserError(f"{_name(source)}: no audio stream: give a file with sound")
+        stream = container.streams.audio[0]
+        source_rate = stream.rate
+        pieces = [
+            (frame.time or 0.0, _mono(frame, source_rate)) for frame in _decode(container, stream)
+        ]
+    zero = _first_frame_time(source)
+    if zero is None and pieces:
+        zero = pieces[0][0]
+    waveform = _join([(time - zero, samples) for time, samples in pieces], source_rate)
+    if not len(waveform):
+        raise UserError(f"{_name(source)}: no sound can be decoded: replace the damaged file")
+    return np.clip(resample(waveform, source_rate, rate), -1, 1)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Reads an image file, upright by its EXIF orientation; transparency is ignored.
+
+    Returns:
+      uint8 [H, W, 3] RGB; 16 bits are scaled to 8 and grey becomes three equal channels.
+
+    Raises:
+      UserError: no such file, not an image, or more than `MAX_IMAGE_PIXELS` pixels.
+    """
+    _check_exists(path)
+    size = _image_size(path)
+    if size is None:
+        raise UserError(f"{path}: not an image file: give a JPEG or PNG")
+    if size[0] * size[1] > MAX_IMAGE_PIXELS:
+        raise UserError(
+            f"{path}: {size[0]}x{size[1]} is over the limit of {MAX_IMAGE_PIXELS} pixels: "
+            "give a smaller image"
+        )
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise UserError(f"{path}: the image cannot be decoded: replace the damaged file")
+    return image
+
+
+def read_still(path: str | Path) -> np.ndarray:
+    """Reads an image file, or the first frame of a video file, as uint8 [H, W, 3] RGB.
+
+    Raises:
+      UserError: no such file, or neither an image nor a video.
+    """
+    _check_exists(path)
+    if _image_size(path) is not None:
+        return read_image(path)
+    return read_video(path, max_frames=1).frames[0]
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    waveform: np.ndarray | None = None,
+    rate: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes an mp4 (H.264 and AAC) that appears complete or not at all.
+
+    Odd sizes grow by one repeated row or column, which the codec needs; the sound is cut or
+    followed by silence to last as long as the frames.
+
+    Args:
+      path: file to write; its folder is created.
+      frames: uint8 [T, H, W, 3] RGB, or an iterator of [H, W, 3], of which only one at a time is
+        held.
+      fps: frames per second.
+      waveform: float [S] mono in [-1, 1].
+      rate: samples per second of `waveform`.
+      metadata: tags for the file.
+
+    Raises:
+      UserError: no frames, frames or waveform of a wrong shape or dtype, a waveform without rate,
+        or a place that cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with _create_mp4(partial, metadata) as container:
+                _encode(container, _even_frames(frames, path), fps, waveform, rate)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (av.error.FFmpegError, OSError) as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}): check the folder and its free space"
+        ) from error
+
+
+def encode_frames(frames: np.ndarray, quality: int = 95) -> list[bytes]:
+    """Encodes frames as JPEG images, chroma in full resolution.
+
+    Args:
+      frames: uint8 [T, H, W, 3] RGB.
+      quality: 1..100.
+
+    Returns:
+      T encoded images.
+    """
+    full_chroma = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    options = [
+        *(cv2.IMWRITE_JPEG_QUALITY, quality),
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, full_chroma),
+    ]
+    return [
+        cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+        for frame in frames
+    ]
+
+
+def decode_frames(images: Sequence[bytes]) -> np.ndarray:
+    """Decodes JPEG images of one size to uint8 [T, H, W, 3] RGB.
+
+    Raises:
+      UserError: no images, or one that cannot be decoded.
+    """
+    if not len(images):
+        raise UserError("no frames to decode: prepare the data again")
+    return np.stack([_decode_image(image, index) for index, image in enumerate(images)])
+
+
+def _decode_image(image: bytes, index: int) -> np.ndarray:
+    # OpenCV refuses an empty buffer with an exception of its own.
+    buffer = np.frombuffer(image or b"\0", np.uint8)
+    decoded = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+    if decoded is None:
+        raise UserError(f"frame {index} is not a JPEG image: prepare the damaged data again")
+    return decoded
+
+
+def _name(source: Source) -> str:
+    return f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+
+
+def _check_exists(path: str | Path) -> None:
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file: check the path")
+
+
+def _image_size(path: str | Path) -> tuple[int, int] | None:
+    """(width, height) by the file's header, without decoding; None if it is not an image."""
+    try:
+        with Image.open(path) as header:
+            return header.size
+    except UnidentifiedImageError:
+        return None
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path}: too many pixels ({error}): give a smaller image") from error
+
+
+@contextlib.contextmanager
+def _open(source: Source) -> Iterator[av.container.InputContainer]:
+    if not isinstance(source, bytes):
+        _check_exists(source)
+    try:
+        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+            yield container
+    except (av.error.FFmpegError, OSError) as error:
+        raise UserError(
+            f"{_name(source)}: cannot be read as video or audio ({error.strerror}): "
+            "give another file"
+        ) from error
+
+
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first video stream; the cover picture of a song is none."""
+    streams = container.streams.video
+    return next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
+
+
+def _decode(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator:
+    """Frames in presentation order; damaged packets are left out."""
+    for packet in container.demux(stream):
+        with contextlib.suppress(av.error.InvalidDataError):
+            yield from packet.decode()
+
+
+def _nearest_in_time(
+    frames: Iterable[av.VideoFrame], source_rate: Fraction | None, fps: float
+) -> Iterator[av.VideoFrame]:
+    """For each instant k / fps, the frame presented nearest to it; the earlier of a gap holds."""
+    interval = float(1 / source_rate) if source_rate else 1 / fps
+    shown, shown_time, count = None, 0.0, 0
+    for index, frame in enumerate(frames):
+        # Raw streams have no time stamps, only a rate.
+        time = index * interval if frame.time is None else frame.time
+        if shown is None:
+            zero = time
+        while shown is not None and count / fps < (shown_time + time) / 2 - zero:
+            yield shown
+            count += 1
+        shown, shown_time = frame, time
+    if shown is not None:
+        last = float(shown.duration * shown.time_base) if shown.duration else interval
+        total = max(1, round((shown_time + last - zero) * fps))
+        yield from itertools.repeat(shown, total - count)
+
+
+def _upright_rgb(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+    rgb = frame.reformat(width=size[0], height=size[1], format="rgb24").to_ndarray()
+    return np.rot90(rgb, frame.rotation // 90)
+
+
+def _first_frame_time(source: Source) -> float | None:
+    """Presentation time in seconds of the first frame that `read_video` would return."""
+    with _open(source) as container:
+        stream = _video_stream(container)
+        frame = stream and next(_decode(container, stream), None)
+        return (frame.time or 0.0) if frame else None
+
+
+def _mono(frame: av.AudioFrame, rate: int) -> np.ndarray:
+    # A converter for each frame, since some broadcasts change their layout midway.
+    converter = av.AudioResampler(format="fltp", rate=rate)
+    planes = [*converter.resample(frame), *converter.resample(None)]
+    return np.concatenate([part.to_ndarray().mean(axis=0) for part in planes])
+
+
+def _join(pieces: Sequence[tuple[float, np.ndarray]], rate: int) -> np.ndarray:
+    """Joins pieces of sound, (seconds after time zero, float32 [S]), from time zero on.
+
+    Pieces follow each other; only at a hole does a piece go where its time stamp says, since the
+    stamps of some containers are rounded to milliseconds.
+    """
+    end = round(pieces[0][0] * rate) if pieces else 0
+    before = max(0, -end)
+    placed = []
+    for time, samples in pieces:
+        start = round(time * rate)
+        start = start if start - end > _AUDIO_HOLE_SECONDS * rate else end
+        placed.append((before + start, samples))
+        end = start + len(samples)
+    waveform = np.zeros(before + end, np.float32)
+    for start, samples in placed:
+        waveform[start : start + len(samples)] = samples
+    return waveform[before:]
+
+
+def _even_frames(frames: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
+    """Checks the frames and repeats the last row or column of odd sizes."""
+    shape = None
+    for frame in map(np.asarray, frames):
+        shape = shape or frame.shape
+        if frame.dtype != np.uint8 or frame.shape != shape or frame.shape[2:] != (3,):
+            raise UserError(
+                f"{path}: frames must be uint8 [H, W, 3] of one size, not "
+                f"{frame.dtype} {list(frame.shape)}: convert them"
+            )
+        height, width, _ = frame.shape
+        yield np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    if shape is None:
+        raise UserError(f"{path}: no frames to write: give at least one")
+
+
+def _create_mp4(path: Path, metadata: Mapping[str, str] | None) -> av.container.OutputContainer:
+    # faststart: playable in a browser before it is fully loaded.
+    flags = "faststart+use_metadata_tags"
+    container = av.open(str(path), "w", format="mp4", options={"movflags": flags})
+    container.metadata.update(metadata or {})
+    return container
+
+
+def _encode(
+    container: av.container.OutputContainer,
+    frames: Iterator[np.ndarray],
+    fps: float,
+    waveform: np.ndarray | None,
+    rate: int | None,
+) -> None:
+    first = next(frames)
+    fps = Fraction(fps).limit_denominator(1001)
+    video = container.add_stream("libx264", rate=fps)
+    video.height, video.width = first.shape[:2]
+    video.pix_fmt = "yuv420p"
+    video.options = {"crf": "18"}
+    video.codec_context.colorspace = _BT601
+    if waveform is not None:
+        waveform, rate = _encodable(waveform, rate)
+        audio = container.add_stream("aac", rate=rate, layout="mono")
+    for index, frame in enumerate(itertools.chain([first], frames)):
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        picture.pts, picture.time_base = index, 1 / fps
+        container.mux(video.encode(picture))
+        # Sound goes in along with its frame: neither stream is held back in memory.
+        if waveform is not None:
+            start, end = (round(count * rate / fps) for count in (index, index + 1))
+            container.mux(audio.encode(_sound(waveform, start, end, rate)))
+    for stream in container.streams:
+        container.mux(stream.encode(None))
+
+
+def _encodable(waveform: np.ndarray, rate: int | None) -> tuple[np.ndarray, int]:
+    """A waveform and rate that AAC takes."""
+    waveform = np.asarray(waveform, np.float32)
+    if waveform.ndim != 1 or rate is None:
+        raise UserError(
+            f"sound must be a mono waveform [S] with its rate, not {list(waveform.shape)} at "
+            f"{rate}: average the channels, give the rate"
+        )
+    if rate not in av.Codec("aac", "w").audio_rates:
+        waveform, rate = resample(waveform, rate, _FALLBACK_AUDIO_RATE), _FALLBACK_AUDIO_RATE
+    return np.clip(waveform, -1, 1), rate
+
+
+def _sound(waveform: np.ndarray, start: int, end: int, rate: int) -> av.AudioFrame:
+    """Samples start..end of a waveform that is followed by silence."""
+    samples = np.zeros((1, end - start), np.float32)
+    piece = waveform[start:end]
+    samples[0, : len(piece)] = piece
+    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+    return frame

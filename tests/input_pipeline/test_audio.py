@@ -1,0 +1,80 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flax_talk.errors import UserError
+from input_pipeline import audio
+
+
+@pytest.mark.parametrize(
+    ("audio_rate", "window_seconds", "stride", "window", "before"),
+    [
+        (50_000, 0.2, 2000, 10_000, 4000),
+        (50_000, 0.16, 2000, 8000, 3000),
+        (16_000, 0.2, 640, 3200, 1280),
+        (16_000, 0.16, 640, 2560, 960),
+        (44_100, 0.2, 1764, 8820, 3528),
+        (44_100, 0.16, 1764, 7056, 2646),
+    ],
+)
+def test_windows_are_centred_on_frames(audio_rate, window_seconds, stride, window, before):
+    assert audio.samples_per_frame(audio_rate, 25) == stride
+    assert audio.window_samples(audio_rate, window_seconds) == window
+    num_frames = 8
+    # Sample i has the value i + 1, so that a value tells its place and zero is padding.
+    waveform = np.arange(1, num_frames * stride + 1, dtype=np.float32)
+    padded = audio.pad_waveform(waveform, num_frames, stride, window)
+    windows = audio.cut_windows(padded, stride, window)
+    assert padded.dtype == np.float32
+    assert windows.shape == (num_frames, window)
+    for t, got in enumerate(windows):
+        first = t * stride - before
+        expected = np.arange(first, first + window) + 1
+        expected[(expected < 1) | (expected > num_frames * stride)] = 0
+        np.testing.assert_array_equal(got, expected)
+        # The middle of the window is the middle of the frame.
+        assert first + window / 2 == t * stride + stride / 2
+
+
+def test_waveform_is_fitted_to_the_frames():
+    short = audio.pad_waveform(np.ones(5), num_frames=3, stride=4, window=6)
+    np.testing.assert_array_equal(short, [0] + [1] * 5 + [0] * 8)
+    long = audio.pad_waveform(np.ones(50), num_frames=3, stride=4, window=6)
+    np.testing.assert_array_equal(long, [0] + [1] * 12 + [0])
+    odd = audio.pad_waveform(np.ones(4), num_frames=1, stride=4, window=7)
+    np.testing.assert_array_equal(odd, [0, 1, 1, 1, 1, 0, 0])
+
+
+def test_crop_holds_the_windows_of_its_frames():
+    stride, window = 4, 10
+    padded = audio.pad_waveform(np.arange(1, 41), num_frames=10, stride=stride, window=window)
+    crop = audio.crop_padded(padded, 3, 5, stride, window)
+    np.testing.assert_array_equal(
+        audio.cut_windows(crop, stride, window), audio.cut_windows(padded, stride, window)[3:8]
+    )
+
+
+def test_cut_windows_is_the_same_in_jax_with_batch_axes():
+    padded = np.random.default_rng(0).normal(size=(2, 3, 46)).astype(np.float32)
+    expected = audio.cut_windows(padded, 4, 10)
+    assert expected.shape == (2, 3, 10, 10)
+    cut = jax.jit(audio.cut_windows, static_argnums=(1, 2))
+    np.testing.assert_array_equal(cut(jnp.asarray(padded), 4, 10), expected)
+    np.testing.assert_array_equal(expected[1, 2, 7], padded[1, 2, 28:38])
+
+
+def test_rates_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="22050.*29.97"):
+        audio.samples_per_frame(22_050, 29.97)
+    with pytest.raises(UserError, match="shorter than a frame"):
+        audio.pad_waveform(np.zeros(10), num_frames=2, stride=5, window=4)
+
+
+def test_resample_keeps_a_tone_in_phase():
+    def tone(rate):
+        return np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+
+    got = audio.resample(tone(44_100), 44_100, 50_000)
+    assert got.dtype == np.float32 and got.shape == (50_000,)
+    np.testing.assert_allclose(got[500:-500], tone(50_000)[500:-500], atol=1e-3)

@@ -1,0 +1,43 @@
+"""Train a system.
+
+    python train.py --config configs/temporal_gan_2019_grid.py:small --workdir runs/small
+
+The same command again continues the run. Any field of the config can be set on the command
+line: `--config.data.data_dir=data --config.train.max_steps=1000`. Several processes, on one
+host or many, start with `--coordinator HOST:PORT --num_processes N --process_id I`.
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, `configs/NAME.py:VARIANT`.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, made if need be.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+
+
+def main(argv: list[str]) -> None:
+    """Runs `flax_talk.training.loop.train_and_evaluate`."""
+    import jax
+
+    from flax_talk.errors import UserError
+    from flax_talk.training.loop import train_and_evaluate
+
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    if _COORDINATOR.value:
+        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    try:
+        scores = train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    except UserError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(" ".join(f"{key}={value:.4g}" for key, value in scores.items()))
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
