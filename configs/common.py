@@ -84,7 +84,7 @@ def adam(learning_rate: float, decay: float = 1.0, every: int = 1, after: int = 
             decay=decay,
             decay_every_epochs=every,
             decay_after_epochs=after,
-            b1=0.5,
+            b1=0.9,
             b2=0.999,
             # Largest global norm of the player's gradient; 0 does not clip.
             clip_norm=0.0,

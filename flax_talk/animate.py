@@ -63,7 +63,8 @@ def load_generator(workdir: str | Path) -> Generator:
 
 def make_generator(config: ConfigDict, variables: dict[str, Any], step: int = 0) -> Generator:
     """A generator from variables in memory, such as a train state's; other players are left out."""
-    return Generator(FrozenConfigDict(config), {"generator": variables["generator"]}, step)
+    generator = jax.device_put({"generator": variables["generator"]})
+    return Generator(FrozenConfigDict(config), generator, step)
 
 
 def animate(
@@ -119,7 +120,7 @@ def animate_chunks(
         raise UserError(f"chunk_frames={chunk_frames}: generate at least 1 frame at a time")
 
     stride, window = get_system(config.system).audio_geometry(config)
-    total = max(1, round(len(waveform) / stride))
+    total = num_frames(config, waveform)
     padded_total = -(-total // chunk_frames) * chunk_frames
     # Cut to the frames first: sound after the last frame must not reach its window.
     padded = pad_waveform(waveform[: total * stride], padded_total, stride, window)
@@ -170,12 +171,17 @@ def animate_files(
     waveform = media.read_audio(audio, config.data.audio_rate)
     model = load_generator(checkpoint)
 
-    count = itertools.count()
     chunks = animate_chunks(model, crop, waveform, seed, chunk_frames)
-    frames = (frame for chunk in chunks for frame, _ in zip(chunk, count, strict=False))
+    frames = itertools.chain.from_iterable(chunks)
     fps, rate = config.data.video_rate, config.data.audio_rate
     media.write_video(out, frames, fps, waveform, rate, synthetic_tags(config.system))
-    return Animation(out, next(count), fps, model.step)
+    return Animation(out, num_frames(config, waveform), fps, model.step)
+
+
+def num_frames(config: ConfigDict, waveform: np.ndarray) -> int:
+    """Frames T that last as long as a waveform [S] at the config's audio_rate, at least 1."""
+    stride, _ = get_system(config.system).audio_geometry(config)
+    return max(1, round(len(waveform) / stride))
 
 
 def synthetic_tags(system: str) -> dict[str, str]:

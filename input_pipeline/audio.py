@@ -16,11 +16,11 @@ def resample(waveform: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     """Changes the sampling rate, with soxr at high quality and without delay.
 
     Args:
-      waveform: float [S].
-      rate_in, rate_out: samples per second.
+        waveform: float [S].
+        rate_in, rate_out: samples per second.
 
     Returns:
-      float32 [about S * rate_out / rate_in].
+        float32 [about S * rate_out / rate_in].
     """
     waveform = np.asarray(waveform, np.float32)
     if rate_in == rate_out:
@@ -34,7 +34,7 @@ def samples_per_frame(audio_rate: int, video_rate: float) -> int:
     """The stride: audio samples that last as long as one video frame.
 
     Raises:
-      UserError: the quotient is not a whole number, so that windows would drift off the frames.
+        UserError: the quotient is not a whole number, so that windows would drift off the frames.
     """
     stride = audio_rate / video_rate
     if stride != int(stride):
@@ -54,16 +54,16 @@ def pad_waveform(waveform: np.ndarray, num_frames: int, stride: int, window: int
     """Fits a waveform to a number of frames and pads it so that windows are centred on frames.
 
     Args:
-      waveform: float [S]; cut or filled with zeros at its end to `num_frames * stride` samples.
-      num_frames: frames of the video, T.
-      stride: samples per frame.
-      window: samples per window, at least `stride`.
+        waveform: float [S]; cut or filled with zeros at its end to `num_frames * stride` samples.
+        num_frames: frames of the video, T.
+        stride: samples per frame.
+        window: samples per window, at least `stride`.
 
     Returns:
-      float32 [(T - 1) * stride + window]; window t starts at sample `t * stride`.
+        float32 [(T - 1) * stride + window]; window t starts at sample `t * stride`.
 
     Raises:
-      UserError: a window is shorter than a frame, so that some sound would be in no window.
+        UserError: a window is shorter than a frame, so that some sound would be in no window.
     """
     if window < stride:
         raise UserError(
@@ -84,13 +84,13 @@ def crop_padded(
     """The stretch whose windows are those of frames `start .. start + num_frames`.
 
     Args:
-      padded: [..., (T - 1) * stride + window] from `pad_waveform`.
-      start, num_frames: frames, with `start + num_frames <= T`.
-      stride, window: samples per frame and per window.
+        padded: [..., (T - 1) * stride + window] from `pad_waveform`.
+        start, num_frames: frames, with `start + num_frames <= T`.
+        stride, window: samples per frame and per window.
 
     Returns:
-      [..., (num_frames - 1) * stride + window], a view of `padded` where it is a numpy array. Its
-      borders hold the neighbouring sound, and zeros only at the ends of the clip.
+        [..., (num_frames - 1) * stride + window], a view of `padded` where it is a numpy array. Its
+        borders hold the neighbouring sound, and zeros only at the ends of the clip.
     """
     return padded[..., start * stride : (start + num_frames - 1) * stride + window]
 
@@ -99,11 +99,11 @@ def cut_windows(padded, stride: int, window: int):
     """Cuts a padded stretch into one window per frame, for numpy or jax arrays and under jit.
 
     Args:
-      padded: [..., (T - 1) * stride + window] from `pad_waveform` or `crop_padded`.
-      stride, window: samples per frame and per window.
+        padded: [..., (T - 1) * stride + window] from `pad_waveform` or `crop_padded`.
+        stride, window: samples per frame and per window.
 
     Returns:
-      [..., T, window] of the same kind and dtype as `padded`.
+        [..., T, window] of the same kind and dtype as `padded`.
     """
     # The array's own arange: under jit the indices are then computed on the device, not embedded
     # in the program as a constant of T * window entries.

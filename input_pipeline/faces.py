@@ -139,17 +139,17 @@ def detect_video(
     independent frames would shake the crops.
 
     Args:
-      frames: uint8 [T, H, W, 3], T at least 1.
-      detector: see `Detector`.
-      detect_every: frames from one search to the next.
-      max_gap: the longest run of frames without a face that is bridged.
+        frames: uint8 [T, H, W, 3], T at least 1.
+        detector: see `Detector`.
+        detect_every: frames from one search to the next.
+        max_gap: the longest run of frames without a face that is bridged.
 
     Returns:
-      float32 [T, 68, 2], (x, y) in pixels of the frames.
+        float32 [T, 68, 2], (x, y) in pixels of the frames.
 
     Raises:
-      ClipError: a longer gap, no face at all, or a second face at least half as large as the
-        first in most of the searched frames.
+        ClipError: a longer gap, no face at all, or a second face at least half as large as the
+          first in most of the searched frames.
     """
     keys = sorted({*range(0, len(frames), detect_every), len(frames) - 1})
     faces = {t: detector(frames[t]) for t in keys}
@@ -193,11 +193,11 @@ def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     with points as complex numbers, rotation and scale are one complex factor.
 
     Args:
-      source: [..., N, 2], N at least 2 points that do not all coincide.
-      target: [..., N, 2], broadcast against `source`.
+        source: [..., N, 2], N at least 2 points that do not all coincide.
+        target: [..., N, 2], broadcast against `source`.
 
     Returns:
-      float32 [..., 2, 3]: matrices M with target ~ M[:, :2] @ source + M[:, 2].
+        float32 [..., 2, 3]: matrices M with target ~ M[:, :2] @ source + M[:, 2].
     """
     z, w = (np.asarray(p, np.float64) @ (1, 1j) for p in (source, target))
     z_mean, w_mean = z.mean(-1, keepdims=True), w.mean(-1, keepdims=True)
@@ -243,15 +243,15 @@ def align(
     """Crop each frame so that its stable points lie on the canonical ones.
 
     Args:
-      frames: uint8 [T, h, w, 3].
-      landmarks: float32 [T, 68, 2], (x, y) in pixels of the frames.
-      image_size: (H, W) of the crops.
-      canonical: float32 [5, 2] target of the `STABLE_POINTS` in crop pixels, such as those rows
-        of the mean face of an imported checkpoint; `canonical_points(image_size)` by default.
+        frames: uint8 [T, h, w, 3].
+        landmarks: float32 [T, 68, 2], (x, y) in pixels of the frames.
+        image_size: (H, W) of the crops.
+        canonical: float32 [5, 2] target of the `STABLE_POINTS` in crop pixels, such as those rows
+          of the mean face of an imported checkpoint; `canonical_points(image_size)` by default.
 
     Returns:
-      Crops uint8 [T, H, W, 3] (borders repeat the frame's edge), their landmarks float32
-      [T, 68, 2] in crop pixels, and the transforms float32 [T, 2, 3] from frame to crop pixels.
+        Crops uint8 [T, H, W, 3] (borders repeat the frame's edge), their landmarks float32
+        [T, 68, 2] in crop pixels, and the transforms float32 [T, 2, 3] from frame to crop pixels.
     """
     target = canonical_points(image_size) if canonical is None else canonical
     transforms = similarity_transform(landmarks[:, STABLE_POINTS], target)
@@ -269,18 +269,18 @@ def align_still(
     """Find and crop the largest face of one image.
 
     Args:
-      image: uint8 [h, w, 3].
-      detector: see `Detector`.
-      image_size: (H, W) of the crop.
-      canonical: as in `align`.
-      name: what the error calls the image, such as its path.
+        image: uint8 [h, w, 3].
+        detector: see `Detector`.
+        image_size: (H, W) of the crop.
+        canonical: as in `align`.
+        name: what the error calls the image, such as its path.
 
     Returns:
-      Crop uint8 [H, W, 3], its landmarks float32 [68, 2] in crop pixels, and the transform
-      float32 [2, 3] from image to crop pixels.
+        Crop uint8 [H, W, 3], its landmarks float32 [68, 2] in crop pixels, and the transform
+        float32 [2, 3] from image to crop pixels.
 
     Raises:
-      UserError: no face found.
+        UserError: no face found.
     """
     faces = detector(image)
     if not faces:

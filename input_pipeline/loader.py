@@ -54,17 +54,17 @@ def open_source(data_config: ml_collections.ConfigDict, split: str) -> Sequence[
     """Opens a split of a prepared data set.
 
     Args:
-      data_config: dataset, builder_config, data_dir, splits, image_size, audio_rate, video_rate.
-      split: key of `data_config.splits`, whose value joins TFDS slices of speakers by `+`, such
-        as "s1[:-30]+s4". Speakers that the data set lacks are left out with a warning.
+        data_config: dataset, builder_config, data_dir, splits, image_size, audio_rate, video_rate.
+        split: key of `data_config.splits`, whose value joins TFDS slices of speakers by `+`, such
+          as "s1[:-30]+s4". Speakers that the data set lacks are left out with a warning.
 
     Returns:
-      Random-access sequence of examples: id (text), video (T JPEG images), waveform (int16 [S] at
-      audio_rate), landmarks (float32 [T, 68, 2], pixels).
+        Random-access sequence of examples: id (text), video (T JPEG images), waveform (int16 [S] at
+        audio_rate), landmarks (float32 [T, 68, 2], pixels).
 
     Raises:
-      UserError: the data set is not prepared, was prepared with other sizes or rates than the
-        config's, or none of the speakers is in it.
+        UserError: the data set is not prepared, was prepared with other sizes or rates than the
+          config's, or none of the speakers is in it.
     """
     folder = Path(data_config.data_dir, data_config.dataset, data_config.builder_config)
     versions = list_all_versions(folder)
@@ -127,20 +127,20 @@ def make_loader(
     all processes, the numbers of batches are equal.
 
     Args:
-      source: from `open_source`.
-      data_config: num_frames, eval_frames, mirror, still, audio_rate, video_rate, window_seconds,
-        batch_size (over all processes), num_workers (processes that prepare batches; 0 for
-        threads of this one), prefetch (batches prepared ahead, each by its own thread).
-      train: training or evaluation.
-      seed: all randomness comes from it.
-      process_index, process_count: which share of each batch this process loads.
+        source: from `open_source`.
+        data_config: num_frames, eval_frames, mirror, still, audio_rate, video_rate, window_seconds,
+          batch_size (over all processes), num_workers (processes that prepare batches; 0 for
+          threads of this one), prefetch (batches prepared ahead, each by its own thread).
+        train: training or evaluation.
+        seed: all randomness comes from it.
+        process_index, process_count: which share of each batch this process loads.
 
     Returns:
-      Grain dataset; its iterator yields batches of batch_size / process_count clips and saves its
-      place by get_state and set_state.
+        Grain dataset; its iterator yields batches of batch_size / process_count clips and saves its
+        place by get_state and set_state.
 
     Raises:
-      UserError: batch_size is not a multiple of process_count, or the audio_rate not of video_rate.
+        UserError: batch_size is not a multiple of process_count, or audio_rate not of video_rate.
     """
     batch_size = data_config.batch_size
     if batch_size % process_count:

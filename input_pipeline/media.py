@@ -49,15 +49,15 @@ def read_video(source: Source, fps: float = 25.0, max_frames: int | None = None)
     that a file at `fps` comes through one to one. Display rotation is applied.
 
     Args:
-      source: path of the file, or its content.
-      fps: frames per second wanted.
-      max_frames: reads no further than this many frames.
+        source: path of the file, or its content.
+        fps: frames per second wanted.
+        max_frames: reads no further than this many frames.
 
     Returns:
-      Video with contiguous uint8 frames [T, H, W, 3], T >= 1.
+        Video with contiguous uint8 frames [T, H, W, 3], T >= 1.
 
     Raises:
-      UserError: no such file, no video stream, or not one frame that can be decoded.
+        UserError: no such file, no video stream, or not one frame that can be decoded.
     """
     with _open(source) as container:
         stream = _video_stream(container)
@@ -78,14 +78,14 @@ def read_audio(source: Source, rate: int) -> np.ndarray:
     that starts later is preceded by zeros, one that starts earlier is cut.
 
     Args:
-      source: path of an audio or video file, or its content.
-      rate: samples per second wanted.
+        source: path of an audio or video file, or its content.
+        rate: samples per second wanted.
 
     Returns:
-      float32 [S] in [-1, 1], the mean of all channels, S >= 1.
+        float32 [S] in [-1, 1], the mean of all channels, S >= 1.
 
     Raises:
-      UserError: no such file, no audio stream, or no sound that can be decoded.
+        UserError: no such file, no audio stream, or no sound that can be decoded.
     """
     with _open(source) as container:
         if not container.streams.audio:
@@ -108,10 +108,10 @@ def read_image(path: str | Path) -> np.ndarray:
     """Reads an image file, upright by its EXIF orientation; transparency is ignored.
 
     Returns:
-      uint8 [H, W, 3] RGB; 16 bits are scaled to 8 and grey becomes three equal channels.
+        uint8 [H, W, 3] RGB; 16 bits are scaled to 8 and grey becomes three equal channels.
 
     Raises:
-      UserError: no such file, not an image, or more than `MAX_IMAGE_PIXELS` pixels.
+        UserError: no such file, not an image, or more than `MAX_IMAGE_PIXELS` pixels.
     """
     _check_exists(path)
     size = _image_size(path)
@@ -132,7 +132,7 @@ def read_still(path: str | Path) -> np.ndarray:
     """Reads an image file, or the first frame of a video file, as uint8 [H, W, 3] RGB.
 
     Raises:
-      UserError: no such file, or neither an image nor a video.
+        UserError: no such file, or neither an image nor a video.
     """
     _check_exists(path)
     if _image_size(path) is not None:
@@ -154,17 +154,17 @@ def write_video(
     followed by silence to last as long as the frames.
 
     Args:
-      path: file to write; its folder is created.
-      frames: uint8 [T, H, W, 3] RGB, or an iterator of [H, W, 3], of which only one at a time is
-        held.
-      fps: frames per second.
-      waveform: float [S] mono in [-1, 1].
-      rate: samples per second of `waveform`.
-      metadata: tags for the file.
+        path: file to write; its folder is created.
+        frames: uint8 [T, H, W, 3] RGB, or an iterator of [H, W, 3], of which only one at a time is
+          held.
+        fps: frames per second.
+        waveform: float [S] mono in [-1, 1].
+        rate: samples per second of `waveform`.
+        metadata: tags for the file.
 
     Raises:
-      UserError: no frames, frames or waveform of a wrong shape or dtype, a waveform without rate,
-        or a place that cannot be written.
+        UserError: no frames, frames or waveform of a wrong shape or dtype, a waveform without rate,
+          or a place that cannot be written.
     """
     path = Path(path)
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")
@@ -186,11 +186,11 @@ def encode_frames(frames: np.ndarray, quality: int = 95) -> list[bytes]:
     """Encodes frames as JPEG images, chroma in full resolution.
 
     Args:
-      frames: uint8 [T, H, W, 3] RGB.
-      quality: 1..100.
+        frames: uint8 [T, H, W, 3] RGB.
+        quality: 1..100.
 
     Returns:
-      T encoded images.
+        T encoded images.
     """
     full_chroma = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [
@@ -207,7 +207,7 @@ def decode_frames(images: Sequence[bytes]) -> np.ndarray:
     """Decodes JPEG images of one size to uint8 [T, H, W, 3] RGB.
 
     Raises:
-      UserError: no images, or one that cannot be decoded.
+        UserError: no images, or one that cannot be decoded.
     """
     if not len(images):
         raise UserError("no frames to decode: prepare the data again")

@@ -81,14 +81,14 @@ def prepare(dataset: str, source: str | Path, data_dir: str | Path, jobs: int = 
     nor on the time of day. A data set that exists is left as it is.
 
     Args:
-      dataset: name, or name:config, such as "grid" or "grid:aligned_128x96_16khz".
-      source: folder of the corpus as distributed.
-      data_dir: folder of all prepared data sets; made if need be.
-      jobs: processes that prepare clips.
+        dataset: name, or name:config, such as "grid" or "grid:aligned_128x96_16khz".
+        source: folder of the corpus as distributed.
+        data_dir: folder of all prepared data sets; made if need be.
+        jobs: processes that prepare clips.
 
     Raises:
-      UserError: unknown data set or config, missing or empty source, no usable clip.
-      KeyboardInterrupt: passed on after the unfinished data set is removed.
+        UserError: unknown data set or config, missing or empty source, no usable clip.
+        KeyboardInterrupt: passed on after the unfinished data set is removed.
     """
     name, _, config = dataset.partition(":")
     builder_class = get_builder(name)

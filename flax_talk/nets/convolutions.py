@@ -228,7 +228,7 @@ def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None) -> nn.Batch
     """Batch normalisation over every axis but the channels, and over `axis_name` in training."""
     return nn.BatchNorm(
         use_running_average=not train,
-        momentum=0.9,
+        momentum=0.99,
         epsilon=1e-5,
         dtype=dtype,
         axis_name=axis_name if train else None,

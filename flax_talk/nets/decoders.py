@@ -3,7 +3,8 @@
 From Vougioukas et al. 2020 (section 3.1.4): strided transposed convolutions in a U-Net with
 the identity encoder; layer sizes as in the authors' published inference code. Ours is the form
 of the 3x3 convolution that follows each concatenation: conv([x, skip]) = conv(x) + conv(skip),
-and the skip is the same for every frame of a clip, so its half is computed once per clip.
+and the skip is the same for every frame of a clip, so its half is computed once per clip. Ours
+too is the choice of a fifth skip, which carries fine detail that a short training cannot learn.
 """
 
 from collections.abc import Sequence
@@ -16,8 +17,14 @@ from flax_talk.nets.convolutions import Conv, Upsample, batch_norm
 
 
 class FrameDecoder(nn.Module):
-    """Frames from one latent vector each and the skips of their clip."""
+    """Frames from one latent vector each and the skips of their clip.
 
+    Attributes:
+        num_skips: how many of the five skips are used, smallest first. The authors use 4; 5 adds
+            a block in front of the last layer, for the skip of half the image's size.
+    """
+
+    num_skips: int = 4
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -27,8 +34,8 @@ class FrameDecoder(nn.Module):
 
         Args:
             latent: [B, T, D].
-            skips: the five activations of `IdentityEncoder`, largest first; the four smallest
-                are used, each at the block of its size.
+            skips: the five activations of `IdentityEncoder`, largest first; each that is used
+                meets the block of its size.
 
         Returns:
             [B, T, H, W, 3] in (-1, 1), float32.
@@ -42,12 +49,13 @@ class FrameDecoder(nn.Module):
         x = latent.reshape(b * t, -1)
         x = nn.Dense(h * w * channels, use_bias=False, dtype=self.dtype)(x)
         x = activate(x.reshape(b * t, h, w, channels))
-        for skip in reversed(skips[1:]):
+        for skip in reversed(skips[-self.num_skips :]):
             _, h, w, channels = skip.shape
             moving = Conv(channels, (3, 3), (1, 1), (1, 1), dtype=self.dtype)(x)
             still = Conv(channels, (3, 3), (1, 1), (1, 1), dtype=self.dtype)(skip)
             x = moving.reshape(b, t, h, w, channels) + still[:, None]
             x = activate(x.reshape(b * t, h, w, channels))
-            x = activate(Upsample(channels // 2, dtype=self.dtype)(x))
+            if skip is not skips[0]:
+                x = activate(Upsample(channels // 2, dtype=self.dtype)(x))
         video = jnp.tanh(Upsample(3, dtype=self.dtype)(x).astype(jnp.float32))
         return video.reshape(b, t, *video.shape[1:])

@@ -4,8 +4,9 @@ Vougioukas, Petridis, Pantic: "Realistic Speech-Driven Facial Animation with GAN
 (arXiv 1906.06337). A recurrent generator (section 3.1) against a frame, a sequence and a
 synchronisation discriminator (section 3.2), with an L1 loss on the lower half of the face
 (section 3.3). Ours, and fields of the config: how many frames and snippets of a clip the frame
-and synchronisation discriminators see in a step, how far the shifted audio is shifted, and
-the non-saturating form of the generator's adversarial losses.
+and synchronisation discriminators see in a step, how far the shifted audio is shifted, an L1 loss
+on the upper half (off unless asked for), and the non-saturating form of the generator's
+adversarial losses.
 """
 
 from typing import Any
@@ -49,6 +50,7 @@ class Generator(nn.Module):
     content_layers: int
     noise_dim: int
     width: int
+    num_skips: int
     audio_width: int
     audio_rate: int
     dtype: jnp.dtype = jnp.float32
@@ -89,7 +91,7 @@ class Generator(nn.Module):
         noise_code, noise_carry = GRU(self.noise_dim, name="noise")(noise, carry["noise"])
         identity_code = jnp.broadcast_to(identity_code[:, None], (b, t, self.identity_dim))
         latent = jnp.concatenate([content_code, jnp.tanh(noise_code), identity_code], axis=-1)
-        video = FrameDecoder(**shared)(latent, skips, train)
+        video = FrameDecoder(self.num_skips, **shared)(latent, skips, train)
         return video, {"content": content_carry, "noise": noise_carry}
 
 
@@ -272,6 +274,9 @@ def losses(
 
     half_real, half_fake = terms.lower_half(video), terms.lower_half(fake)
     generator = {"reconstruction": mean(terms.l1(half_fake, half_real), mask)}
+    if config.loss.upper_reconstruction > 0:
+        upper = terms.l1(terms.upper_half(fake), terms.upper_half(video))
+        generator["upper_reconstruction"] = mean(upper, mask)
     discriminators, metrics = {}, {}
 
     def accuracy(name, real, fake, mask):

@@ -64,12 +64,11 @@ class Checkpoints:
 
         `iterator` is moved to its place; returns (state, progress).
         """
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         restored = self._newest.restore(
             self._newest.latest_step(),
             args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(
-                    jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-                ),
+                state=ocp.args.StandardRestore(target),
                 data=grain.checkpoint.CheckpointRestore(iterator),
                 progress=ocp.args.JsonRestore(),
             ),

@@ -15,6 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from flax_talk.evaluation import Samples
 from input_pipeline import media
 
 
@@ -32,24 +33,15 @@ class Writer:
         with (self._workdir / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
-    def samples(
-        self,
-        step: int,
-        video: np.ndarray,
-        reference: np.ndarray,
-        fps: float,
-        waveform: np.ndarray,
-        rate: int,
-    ) -> None:
+    def samples(self, step: int, samples: Samples, fps: float, rate: int) -> None:
         """Generated clips below the real ones: a picture strip, a GIF and an mp4 with sound.
 
         Args:
-            video, reference: uint8 [B, T, H, W, 3].
+            samples: of `Evaluator.samples`.
             fps: frames per second.
-            waveform: float32 [S], the sound of the first clip.
             rate: samples per second.
         """
-        pairs = np.concatenate([reference, video], axis=2)
+        pairs = np.concatenate([samples.reference, samples.video], axis=2)
         frames = np.concatenate(list(pairs), axis=2)
         every = pairs[0][:: max(1, pairs.shape[1] // 10)]
         strip = np.concatenate(list(every), axis=1)
@@ -64,7 +56,7 @@ class Writer:
         )
         name = self._workdir / "samples" / f"step_{step:07d}"
         Image.fromarray(strip).save(name.with_suffix(".png"))
-        media.write_video(name.with_suffix(".mp4"), frames, fps, waveform, rate)
+        media.write_video(name.with_suffix(".mp4"), frames, fps, samples.waveform, rate)
 
     def close(self) -> None:
         """Flushes the events."""

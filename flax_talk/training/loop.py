@@ -17,15 +17,13 @@ from types import ModuleType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flax_talk.errors import UserError
-from flax_talk.losses import lower_half
-from flax_talk.metrics import reconstruction
+from flax_talk.evaluation import Evaluator
 from flax_talk.systems import get_system
 from flax_talk.training import checkpoints as ckpt
 from flax_talk.training import optimizers, parallel
@@ -34,7 +32,6 @@ from flax_talk.training.logging import Writer
 from input_pipeline.loader import make_loader, open_source
 
 PACKAGES = ("flax-talk", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-SAMPLE_CLIPS = 3
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, float]:
@@ -76,7 +73,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
         config.parallel,
         donate_state=True,
     )
-    validation = Validation(system, config, mesh, share)
+    validation = Evaluator(system, config, mesh, "validation", config.train.validation_clips)
 
     saved = ckpt.Checkpoints(workdir, config.train.keep_checkpoints)
     progress: dict[str, Any] = {"best": None, "best_step": 0, "since_best": 0, "stopped": False}
@@ -103,9 +100,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
                 if writer:
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
             if writer and (step % config.train.samples_every == 0 or step == total):
-                writer.samples(step, *validation.samples(state))
+                samples = validation.samples(state.variables)
+                writer.samples(step, samples, config.data.video_rate, config.data.audio_rate)
             if step % (config.train.validate_every * steps_per_epoch) == 0 or step == total:
-                scores = validation(state)
+                scores = validation(state.variables)
                 if writer:
                     writer.scalars(step, {f"validation/{k}": v for k, v in scores.items()})
                 progress = _judge(config.early_stopping, progress, scores, step)
@@ -118,75 +116,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     if writer:
         writer.close()
     return {"step": progress["best_step"], **(progress["best"] or {})}
-
-
-class Validation:
-    """Reconstruction of held-out clips, and of the same clips by their still frame repeated.
-
-    Calling it with a state gives the mean over clips of: `psnr` (of the whole video), `ssim`,
-    their `_lower` forms on the lower half of the face, `l1_lower`, and each again as `still/...`.
-    """
-
-    def __init__(self, system: ModuleType, config: ConfigDict, mesh: Any, share: dict[str, int]):
-        self._system, self._config, self._mesh = system, config, mesh
-        source = open_source(config.data, "validation")
-        if limit := config.train.validation_clips:
-            source = [source[i] for i in range(min(limit, len(source)))]
-        self._loader = make_loader(source, config.data, train=False, seed=0, **share)
-        measure = functools.partial(_measure, system, config)
-        self._measure = parallel.parallelize(measure, mesh, config.parallel)
-        self._generate = jax.jit(functools.partial(system.generate, config))
-
-    def __call__(self, state: steps.TrainState) -> dict[str, float]:
-        """Mean metrics over the validation clips."""
-        sums: dict[str, float] = {}
-        for batch in self._loader:
-            batch = parallel.shard_batch(self._mesh, batch)
-            for key, value in jax.device_get(self._measure(state, batch)).items():
-                sums[key] = sums.get(key, 0.0) + float(value)
-        count = sums.pop("count")
-        return {key: value / count for key, value in sums.items()}
-
-    def samples(self, state: steps.TrainState) -> tuple:
-        """(video, reference, fps, waveform, rate) of the first clips, for `Writer.samples`."""
-        data = self._config.data
-        batch = {key: value[:SAMPLE_CLIPS] for key, value in next(iter(self._loader)).items()}
-        keys = jax.random.split(jax.random.key(0), len(batch["still"]))
-        variables = jax.device_get(state.variables)
-        video, _ = self._generate(variables, batch["still"], batch["waveform"], keys)
-        video = np.asarray(jnp.round((video + 1) * 127.5).astype(jnp.uint8))
-        margin = round((data.window_seconds - 1 / data.video_rate) * data.audio_rate / 2)
-        waveform = batch["waveform"][0, margin:]
-        return video, batch["video"], data.video_rate, waveform, data.audio_rate
-
-
-def _measure(
-    system: ModuleType, config: ConfigDict, state: steps.TrainState, batch: dict[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """Sums of the metrics over the valid clips of all devices, and their `count`."""
-    mask = batch["mask"]
-    keys = steps.example_keys(jax.random.key(config.seed), mask.shape[0], parallel.AXIS)
-    still, audio = batch["still"], batch["waveform"]
-    video, _ = system.generate(config, state.variables, still, audio, keys)
-    real = batch["video"].astype(jnp.float32) / 127.5 - 1
-    repeated = jnp.broadcast_to(still[:, None].astype(jnp.float32) / 127.5 - 1, real.shape)
-    clips = mask.any(axis=1)
-    # A padded clip has no valid frame; with all of its frames it is finite, and then left out.
-    frames = mask | ~clips[:, None]
-
-    def over_frames(values):
-        return values.mean(axis=1, where=frames)
-
-    metrics = {}
-    for prefix, fake in (("", video), ("still/", repeated)):
-        for suffix, half in (("", lambda x: x), ("_lower", lower_half)):
-            a, b = half(fake), half(real)
-            metrics[f"{prefix}psnr{suffix}"] = reconstruction.video_psnr(a, b, frames)
-            metrics[f"{prefix}ssim{suffix}"] = over_frames(reconstruction.ssim(a, b))
-        error = jnp.abs(lower_half(fake) - lower_half(real)).mean(axis=(-3, -2, -1))
-        metrics[f"{prefix}l1_lower"] = over_frames(error)
-    sums = {key: jnp.where(clips, value, 0).sum() for key, value in metrics.items()}
-    return jax.lax.psum({**sums, "count": clips.sum().astype(jnp.float32)}, parallel.AXIS)
 
 
 def _init(system: ModuleType, config: ConfigDict):

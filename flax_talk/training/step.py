@@ -107,7 +107,7 @@ def train_step(
     """
     grads, stats, metrics = gradients(system, config, state, batch, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    norms = {f"{player}/gradient_norm": optax.global_norm(g) for player, g in grads.items()}
+    norms = {f"{player}/gradient_norm": optax.tree.norm(g) for player, g in grads.items()}
     state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),

@@ -145,9 +145,9 @@ class Grid(tfds.core.GeneratorBasedBuilder):
     image_size [H, W], video_rate, audio_rate and, once prepared, the number of frames.
 
     Args:
-      source: folder of the corpus; needed to prepare, not to read.
-      jobs: processes that prepare clips; the files written do not depend on it.
-      progress: called with the number of clips done since its last call.
+        source: folder of the corpus; needed to prepare, not to read.
+        jobs: processes that prepare clips; the files written do not depend on it.
+        progress: called with the number of clips done since its last call.
 
     `failures` lists the (id, reason) of clips that could not be used, once prepared.
     """

@@ -1,0 +1,228 @@
+"""The command line: `flax-talk prepare | animate | evaluate | info`.
+
+A command imports what it needs when it runs, so that help and mistakes on the command line
+answer at once. Whatever the user can mend is one line on stderr and exit code 2; anything else
+is a bug and keeps its traceback.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import Any, NoReturn
+
+from flax_talk import __version__
+from flax_talk.errors import UserError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av", "librosa")
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its errors are one line, like every other mistake of a user."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}: see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: words after the program's name; those of this process if None.
+
+    Returns:
+        The exit code: 0, 2 for a mistake the user can mend, 130 when interrupted.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        args.run(args)
+    except UserError as error:
+        print(f"flax-talk: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("flax-talk: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from input_pipeline.prepare import prepare
+
+    # The summary that `prepare` prints must not mix with JSON.
+    with redirect_stdout(sys.stderr if args.json else sys.stdout):
+        report = prepare(args.dataset, args.source, args.data_dir, args.jobs)
+    if args.json:
+        failures = [{"id": clip, "reason": reason} for clip, reason in report.failures]
+        _print_json({**vars(report), "path": str(report.path), "failures": failures})
+
+
+def _animate(args: argparse.Namespace) -> None:
+    from flax_talk.animate import animate_files
+
+    done = animate_files(
+        args.still, args.audio, args.checkpoint, args.out, args.seed, args.detector
+    )
+    if args.json:
+        _print_json({**done._asdict(), "path": str(done.path)})
+    else:
+        seconds = done.frames / done.fps
+        print(f"{done.path}: {done.frames} frames, {seconds:.2f} s, checkpoint of step {done.step}")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from flax_talk.evaluation import evaluate, table
+
+    result = evaluate(args.checkpoint, args.data_dir, args.split, args.out)
+    if args.json:
+        _print_json(result)
+    else:
+        print(table(result), end="")
+
+
+def _info(args: argparse.Namespace) -> None:
+    facts = _environment() | (_run(args.checkpoint) if args.checkpoint else {})
+    if args.json:
+        _print_json(facts)
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {_readable(entry)}" for key, entry in value.items())
+        print(f"{name:12} {_readable(value)}")
+
+
+def _environment() -> dict[str, Any]:
+    import importlib.metadata
+    import platform
+
+    import jax
+
+    from input_pipeline.faces import DETECTORS, get_detector
+
+    def state(detector: str) -> str:
+        try:
+            get_detector(detector)
+        except UserError as error:
+            return str(error)
+        return "available"
+
+    return {
+        "flax-talk": __version__,
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
+        "detectors": {name: state(name) for name in DETECTORS},
+    }
+
+
+def _run(workdir: str) -> dict[str, Any]:
+    import jax
+
+    from flax_talk.training.checkpoints import load_config, load_variables
+
+    config = load_config(workdir)
+    variables, step = load_variables(workdir)
+    fields = ("dataset", "builder_config", "image_size", "audio_rate", "video_rate")
+    return {
+        "checkpoint": workdir,
+        "system": config.system,
+        "step": step,
+        "data": {field: config.data[field] for field in fields},
+        "parameters": {
+            player: sum(leaf.size for leaf in jax.tree.leaves(entry["params"]))
+            for player, entry in variables.items()
+        },
+    }
+
+
+def _readable(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    # Parameter counts are unreadable without separators; rates and steps are not.
+    return f"{value:_}" if isinstance(value, int) and value >= 100_000 else str(value)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="flax-talk",
+        description="Talking faces from speech, in JAX and Flax.",
+        epilog="flax-talk COMMAND --help explains a command and shows an example.",
+    )
+    parser.add_argument("--version", action="version", version=f"flax-talk {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(run, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(run=run)
+        added.add_argument("--json", action="store_true", help="print the result as JSON")
+        return added
+
+    add = command(
+        _prepare,
+        "prepare",
+        "Cut the faces and sound of a corpus into records, once, for training.",
+        "flax-talk prepare grid --source ~/GRID --data-dir data --jobs 8",
+    ).add_argument
+    add("dataset", metavar="DATASET[:CONFIG]", help="such as grid or grid:aligned_128x96_16khz")
+    add("--source", required=True, metavar="DIR", help="the corpus, as distributed")
+    add("--data-dir", default="data", metavar="DIR", help="where data sets go (default: data)")
+    cores = os.cpu_count() or 1
+    add("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: all cores)")
+
+    add = command(
+        _animate,
+        "animate",
+        "Make the face of a still say the speech of a recording.",
+        "flax-talk animate --still me.jpg --audio voice.wav --checkpoint runs/small --out me.mp4",
+    ).add_argument
+    add("--still", required=True, metavar="IMG", help="picture, or video: its first frame")
+    add("--audio", required=True, metavar="WAV", help="sound file, or video with sound")
+    add("--checkpoint", required=True, metavar="W", help="folder of a run of train.py")
+    add("--out", required=True, metavar="OUT.mp4", help="video to write")
+    add("--seed", type=int, default=0, metavar="N", help="of the random movements (default: 0)")
+    help = "face detector, or none for a still that is an aligned crop (default: dlib)"
+    add("--detector", default="dlib", metavar="NAME", help=help)
+
+    add = command(
+        _evaluate,
+        "evaluate",
+        "Measure a checkpoint on clips of a split, beside repeating the still frame.",
+        "flax-talk evaluate --checkpoint runs/small --data-dir data --split test --out results",
+    ).add_argument
+    add("--checkpoint", required=True, metavar="W", help="folder of a run of train.py")
+    add("--data-dir", metavar="DIR", help="prepared data, if not where the run had it")
+    help = "train, validation or test of the run's config, or such as 's1[-30:]' (default: test)"
+    add("--split", default="test", metavar="SPLIT", help=help)
+    add("--out", metavar="DIR", help="folder for metrics.json and table.md")
+
+    add = command(
+        _info,
+        "info",
+        "Show versions, devices and face detectors, and what a checkpoint holds.",
+        "flax-talk info --checkpoint runs/small",
+    ).add_argument
+    add("--checkpoint", metavar="W", help="folder of a run of train.py")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

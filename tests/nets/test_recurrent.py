@@ -1,0 +1,87 @@
+import jax
+import numpy as np
+import pytest
+
+from flax_talk.nets.recurrent import GRU
+
+B, T, F, H = 3, 7, 4, 5
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def reference(params, x, layers, state):
+    """PyTorch's equations, gates in its order (reset, update, new), in double precision."""
+    carry = []
+    for layer in range(layers):
+        weight_ih = np.asarray(params[f"input_kernel_{layer}"], np.float64).T
+        weight_hh = np.asarray(params[f"recurrent_kernel_{layer}"], np.float64).T
+        bias_ih = np.asarray(params[f"input_bias_{layer}"], np.float64)
+        bias_hh = np.asarray(params[f"recurrent_bias_{layer}"], np.float64)
+        width = weight_hh.shape[1]
+        outputs = np.zeros((*x.shape[:2], width))
+        for b in range(x.shape[0]):
+            h = state[b, layer]
+            for t in range(x.shape[1]):
+                from_input = (weight_ih @ x[b, t] + bias_ih).reshape(3, width)
+                from_state = (weight_hh @ h + bias_hh).reshape(3, width)
+                reset = sigmoid(from_input[0] + from_state[0])
+                update = sigmoid(from_input[1] + from_state[1])
+                new = np.tanh(from_input[2] + reset * from_state[2])
+                h = (1 - update) * new + update * h
+                outputs[b, t] = h
+        carry.append(outputs[:, -1])
+        x = outputs
+    return x, np.stack(carry, axis=1)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["1 layer", "2 layers"])
+def case(request):
+    layers = request.param
+    random = np.random.default_rng(layers)
+    gru = GRU(H, layers)
+    x = random.normal(size=(B, T, F)).astype(np.float32)
+    shapes = jax.eval_shape(lambda: gru.init(jax.random.key(0), x))["params"]
+    # All drawn, because the initial biases are zero and would hide a mistake.
+    params = jax.tree.map(lambda s: random.normal(size=s.shape).astype(np.float32), shapes)
+    return layers, jax.jit(gru.apply), {"params": params}, x
+
+
+def test_gru_follows_the_equations_of_pytorch(case):
+    layers, apply, variables, x = case
+    outputs, carry = apply(variables, x)
+    expected, last = reference(variables["params"], x, layers, np.zeros((B, layers, H)))
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    np.testing.assert_allclose(carry, last, atol=1e-5)
+
+
+def test_gru_starts_from_the_carry(case):
+    layers, apply, variables, x = case
+    start = np.random.default_rng(9).normal(size=(B, layers, H)).astype(np.float32)
+    outputs, carry = apply(variables, x, start)
+    expected, last = reference(variables["params"], x, layers, start)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    np.testing.assert_allclose(carry, last, atol=1e-5)
+
+
+@pytest.mark.parametrize("cut", [1, 4])
+def test_a_sequence_in_chunks_equals_the_whole(case, cut):
+    _, apply, variables, x = case
+    whole, last = apply(variables, x)
+    first, carry = apply(variables, x[:, :cut])
+    second, carry = apply(variables, x[:, cut:], carry)
+    np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=1e-6)
+    np.testing.assert_allclose(carry, last, atol=1e-6)
+
+
+def test_gradient_is_finite_and_reaches_every_parameter():
+    gru = GRU(H, 2)
+    # Large inputs saturate the gates.
+    x = 100 * np.random.default_rng(0).normal(size=(B, 50, F)).astype(np.float32)
+    variables = gru.init(jax.random.key(0), x)
+    grads = jax.jit(jax.grad(lambda v: gru.apply(v, x)[0].sum()))(variables)["params"]
+    assert len(grads) == 8
+    for name, grad in grads.items():
+        assert np.isfinite(grad).all(), name
+        assert (np.asarray(grad) != 0).any(), name

@@ -1,0 +1,168 @@
+"""A still and a voice become a video: in chunks as in one go, and from files to a file."""
+
+from functools import partial
+from pathlib import Path
+
+import av
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs.temporal_gan_2019_grid import get_config
+from flax_talk.animate import animate, animate_chunks, animate_files, load_generator
+from flax_talk.errors import UserError
+from flax_talk.systems import get_system
+from flax_talk.training.checkpoints import Checkpoints, save_config
+from flax_talk.training.step import init_state
+from input_pipeline.media import read_audio, read_video, write_video
+
+RATE = 50_000
+STRIDE = 2_000
+SECONDS = 1.3
+
+
+def save_tiny_run(workdir: Path) -> None:
+    """A run of the tiny config whose best step was 3, its weights random."""
+    config = get_config("tiny")
+    system = get_system(config.system)
+    stride, window = system.audio_geometry(config)
+    batch = {
+        "still": jnp.zeros((1, 128, 96, 3), jnp.uint8),
+        "video": jnp.zeros((1, 5, 128, 96, 3), jnp.uint8),
+        "waveform": jnp.zeros((1, 4 * stride + window)),
+    }
+    # Shapes alone, filled here: compiling the initialisation would be the slowest part.
+    init = partial(init_state, system, config, optax.identity())
+    state = jax.eval_shape(init, batch)
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), state.params)
+    stats = jax.tree.map(lambda x: np.ones(x.shape, np.float32), state.batch_stats)
+    save_config(config, workdir)
+    saved = Checkpoints(workdir, keep=1)
+    saved.save_best(state.replace(step=3, params=params, batch_stats=stats))
+    saved.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    save_tiny_run(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def voice():
+    """1.3 s and a little of a loud buzz with a melody."""
+    time = np.arange(int(SECONDS * RATE) + 700) / RATE
+    return (0.8 * np.sin(600 * time + 40 * np.sin(20 * time))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (128, 96, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="session")
+def model(tiny_run):
+    return load_generator(tiny_run)
+
+
+def test_loads_the_generator_alone_with_its_step(model):
+    assert set(model.variables) == {"generator"}
+    assert model.step == 3
+    assert model.config.system == "temporal_gan_2019"
+
+
+def test_chunks_equal_one_whole_run(model, picture, voice):
+    whole = animate(model, picture, voice, chunk_frames=33)
+    chunked = animate(model, picture, voice, chunk_frames=10)
+    assert whole.shape == (33, 128, 96, 3) and whole.dtype == np.uint8
+    # Float sums may differ in their last bit, which can tip a rounding.
+    assert np.abs(whole.astype(int) - chunked).max() <= 1
+
+
+def test_chunks_share_one_program(model, picture, voice):
+    from flax_talk import animate as module
+
+    animate(model, picture, voice, chunk_frames=10)
+    compiled = module._generate._cache_size()
+    animate(model, picture, np.tile(voice, 3), chunk_frames=10)
+    assert module._generate._cache_size() == compiled
+
+
+def test_chunks_come_one_by_one(model, picture, voice):
+    sizes = [len(chunk) for chunk in animate_chunks(model, picture, voice, chunk_frames=10)]
+    assert sizes == [10, 10, 10, 3]
+
+
+def test_same_seed_same_video(model, picture, voice):
+    first, again, other = (animate(model, picture, voice, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_video_depends_on_still_and_voice(model, picture, voice):
+    video = animate(model, picture, voice)
+    assert (video != animate(model, picture, 0 * voice)).any()
+    assert (video != animate(model, 255 - picture, voice)).any()
+
+
+@pytest.mark.parametrize("samples", [0, 1, 500, STRIDE])
+def test_any_speech_gives_a_frame(model, picture, samples):
+    assert animate(model, picture, np.zeros(samples, np.float32)).shape == (1, 128, 96, 3)
+
+
+def test_refuses_what_it_would_misread(model, picture, voice):
+    with pytest.raises(UserError, match="still must be uint8"):
+        animate(model, picture / np.float32(255), voice)
+    with pytest.raises(UserError, match=r"not uint8 \[64, 48, 3\]"):
+        animate(model, picture[::2, ::2], voice)
+    with pytest.raises(UserError, match="waveform must be float"):
+        animate(model, picture, (32767 * voice).astype(np.int16))
+    with pytest.raises(UserError, match="chunk_frames=0"):
+        animate(model, picture, voice, chunk_frames=0)
+
+
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory, picture, voice):
+    """A video with sound, both still and voice."""
+    path = tmp_path_factory.mktemp("recording") / "clip.mp4"
+    write_video(path, np.stack([picture] * 33), 25, voice, RATE)
+    return path
+
+
+def test_from_files_to_a_file(tiny_run, recording, tmp_path):
+    out = tmp_path / "new" / "out.mp4"
+    done = animate_files(recording, recording, tiny_run, out, detector="none")
+    assert (done.path, done.frames, done.fps, done.step) == (out, 33, 25, 3)
+    with av.open(str(out)) as container:
+        (video,), (audio,) = container.streams.video, container.streams.audio
+        assert (video.codec.name, audio.codec.name) == ("h264", "aac")
+        assert (video.width, video.height, video.average_rate) == (96, 128, 25)
+        assert "Synthetic: made by flax_talk" in container.metadata["title"]
+        assert "temporal_gan_2019" in container.metadata["comment"]
+    speech = len(read_audio(recording, 16_000)) / 16_000
+    assert len(read_video(out).frames) == 33
+    assert abs(33 / 25 - speech) <= 1 / 25
+    assert abs(len(read_audio(out, 16_000)) / 16_000 - 33 / 25) <= 1 / 25
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_the_file_shows_what_animate_returns(tiny_run, model, recording, tmp_path):
+    animate_files(recording, recording, tiny_run, tmp_path / "out.mp4", detector="none")
+    still, voice = read_video(recording).frames[0], read_audio(recording, RATE)
+    written = read_video(tmp_path / "out.mp4").frames.astype(float)
+    assert np.abs(written - animate(model, still, voice)).mean() < 12
+
+
+def test_finds_the_face_of_a_real_recording(tiny_run, real_media, tmp_path):
+    pytest.importorskip("dlib")
+    clip = real_media / "grid" / "s1" / "bbaf2n.mp4"
+    done = animate_files(clip, clip, tiny_run, tmp_path / "out.mp4")
+    assert done.frames == 75
+
+
+def test_config_is_that_of_the_run(model):
+    assert model.config.generator == get_config("tiny").generator
