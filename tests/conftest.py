@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before jax is imported: four virtual devices, and compilation that saves time on programs
 # that run only once or twice.
@@ -14,6 +15,7 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -68,5 +70,24 @@ def make_batch() -> Callable[[ConfigDict, list[int]], dict[str, np.ndarray]]:
             "waveform": random.uniform(-1, 1, (b, samples)).astype(np.float32),
             "mask": np.arange(t) < np.array(lengths)[:, None],
         }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def draw_variables() -> Callable[[Any], Any]:
+    """Draws variables of given shapes: sooner than an init compiles, and no bias is zero."""
+
+    def make(shapes, seed=0):
+        random = np.random.default_rng(seed)
+
+        def draw(path, leaf):
+            if path[-1].key in ("var", "scale"):
+                return np.ones(leaf.shape, leaf.dtype)
+            # Kernels keep the variance from layer to layer, so that nothing is saturated.
+            fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 100
+            return (random.normal(size=leaf.shape) * (2 / fan_in) ** 0.5).astype(leaf.dtype)
+
+        return jax.tree_util.tree_map_with_path(draw, shapes)
 
     return make

@@ -192,7 +192,7 @@ def sample_snippets(
     Returns:
         (centre, shifted, valid), each [B, K]: the frame in the middle of each snippet, the
         frame on which the out-of-sync audio window is centred, at least `config.loss.min_shift`
-        frames away, and whether the clip is long enough to hold both.
+        frames away, and whether there is such a place for this centre in its clip.
     """
     loss, half = config.loss, config.loss.snippet_frames // 2
     length = mask.sum(axis=1, keepdims=True)

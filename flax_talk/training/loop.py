@@ -91,6 +91,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
             state, metrics = train_step(state, batch)
             step += 1
             bar.update()
+            # One step may run while the next batch is made; a longer queue would keep SIGTERM,
+            # logs and the progress bar waiting for steps that were merely dispatched.
+            jax.block_until_ready(history[-1:])
             history.append(metrics)
             if step % config.train.log_every == 0 or step == total:
                 means = _means(history)

@@ -32,7 +32,7 @@ def random(*shape, seed=0):
     ids=["frame", "sync", "sequence", "sequence conditional"],
 )
 def test_full_size_gives_one_logit_for_each_judged(module, inputs, logits):
-    # The mask is the one of rank two that is as long as the video.
+    # (2, 75) is the mask.
     inputs = [
         jax.ShapeDtypeStruct(shape, bool if shape == (2, 75) else jnp.float32) for shape in inputs
     ]

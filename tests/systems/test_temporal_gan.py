@@ -1,10 +1,14 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import temporal_gan_2019_grid
 from flax_talk.nets.convolutions import batch_norm
+from flax_talk.nets.discriminators import FrameDiscriminator
 from flax_talk.systems import temporal_gan as system
 from input_pipeline.audio import cut_windows
 
@@ -408,31 +412,23 @@ def test_each_player_gets_the_gradient_of_its_own_loss_and_no_other(
             leaves = jax.tree.leaves(ours[player][other])
             if other != player:
                 assert all((np.asarray(leaf) == 0).all() for leaf in leaves), (player, other)
+        expected = reference[player][player]
+        largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+        compare = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5 * largest)
         for got in (total[player], ours[player][player]):
-            jax.tree.map(
-                lambda one, two: np.testing.assert_allclose(
-                    one, two, rtol=1e-4, atol=1e-5 * np.abs(two).max() + 1e-7
-                ),
-                got,
-                reference[player][player],
-            )
+            jax.tree.map(compare, got, expected)
     # Without the separation each would pull at the other.
     for player, other in ((system.GENERATOR, system.SYNC), (system.SYNC, system.GENERATOR)):
         assert any((leaf != 0).any() for leaf in jax.tree.leaves(reference[player][other]))
 
 
-def test_losses_are_those_worked_out_from_the_networks(tiny, make_batch, fixed_draws):
+def test_losses_are_those_worked_out_from_the_networks(
+    tiny, make_batch, draw_variables, fixed_draws
+):
     batch = make_batch(tiny, LENGTHS)
     modules = system.players(tiny)
     shapes = jax.eval_shape(lambda: system.init(tiny, jax.random.key(0), batch))
-    random = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        if path[-1].key in ("var", "scale"):
-            return np.ones(leaf.shape, leaf.dtype)
-        return (random.normal(size=leaf.shape) * 0.3).astype(leaf.dtype)
-
-    params, stats = split(jax.tree_util.tree_map_with_path(draw, shapes))
+    params, stats = split(draw_variables(shapes))
 
     @jax.jit
     def run(params, batch):
@@ -489,8 +485,6 @@ def test_a_weight_of_zero_removes_the_discriminator(tiny, make_batch, player):
 
 
 def test_full_size_variables_have_one_entry_for_each_player(make_batch):
-    from configs import temporal_gan_2019_grid
-
     config = temporal_gan_2019_grid.get_config()
     config.data.num_frames = 5
     batch = make_batch(config, [5])
@@ -508,21 +502,13 @@ def test_full_size_variables_have_one_entry_for_each_player(make_batch):
 
 
 @pytest.fixture(scope="module")
-def animate(make_tiny, make_batch):
+def animate(make_tiny, make_batch, draw_variables):
     """(still, frames' audio, compiled generate) of a generator with drawn parameters."""
     config = make_tiny()
     config.loss.update(dict(frame=0.0, sync=0.0, sequence=0.0))
     batch = make_batch(config, LENGTHS)
     shapes = jax.eval_shape(lambda: system.init(config, jax.random.key(0), batch))
-    random = np.random.default_rng(0)
-    # Positive where a variance is; large enough for the noise to show.
-    variables = jax.tree.map(
-        lambda s: np.abs(random.normal(size=s.shape)).astype(np.float32) + 0.1, shapes
-    )
-    variables[system.GENERATOR]["params"] = jax.tree.map(
-        lambda s: random.normal(size=s.shape).astype(np.float32),
-        shapes[system.GENERATOR]["params"],
-    )
+    variables = draw_variables(shapes)
     stride, window = system.audio_geometry(config)
 
     def audio(start, stop):
@@ -562,3 +548,35 @@ def test_floats_and_bytes_are_the_same_still(animate):
     video, _ = generate(still, audio(0, 6), keys(2))
     other, _ = generate(still.astype(np.float32) / 127.5 - 1, audio(0, 6), keys(2))
     np.testing.assert_allclose(video, other, atol=1e-5)
+
+
+def test_compiler_merges_the_two_judgements_of_the_generated_video():
+    """Held constant in one input or the other, a discriminator runs forward only once."""
+    discriminator = FrameDiscriminator(width=2)
+    frames = jnp.linspace(-1, 1, 2 * 64 * 64 * 3).reshape(2, 1, 64, 64, 3)
+    variables = discriminator.init(jax.random.key(0), frames, frames[:, 0], False)
+    stop = jax.lax.stop_gradient
+
+    def forward(params, frames):
+        entry = {**variables, "params": params}
+        inputs = (frames, stop(frames[:, 0]), True)
+        return discriminator.apply(entry, *inputs, mutable=["batch_stats"])[0].sum()
+
+    def own(params, frames):
+        return jax.nn.softplus(forward(params, stop(frames)))
+
+    def of_generator(params, frames):
+        return jax.nn.softplus(-forward(stop(params), frames))
+
+    def both(params, frames):
+        return own(params, frames) + of_generator(params, frames)
+
+    def operations(function):
+        compiled = jax.jit(function).lower(variables["params"], frames).compile()
+        return compiled.cost_analysis()["flops"]
+
+    once = operations(forward)
+    separate = sum(operations(jax.grad(f, argnums=(0, 1))) for f in (own, of_generator))
+    together = operations(jax.grad(both, argnums=(0, 1)))
+    assert together == pytest.approx(separate - once, rel=0.05)
+    assert together < 0.95 * separate
