@@ -9,7 +9,7 @@ host or many, start with `--coordinator HOST:PORT --num_processes N --process_id
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, `configs/NAME.py:VARIANT`.")
@@ -28,6 +28,8 @@ def main(argv: list[str]) -> None:
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    # Orbax reports every phase of a save; the progress bar says what people want to know.
+    logging.set_verbosity(logging.WARNING)
     if _COORDINATOR.value:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     try:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import wave
 
 import cv2
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from test_animate import save_tiny_run
 
 from flax_talk import cli
-from input_pipeline.media import write_video
 
 COMMANDS = ("prepare", "animate", "info")
 
@@ -28,11 +28,12 @@ def files(tiny_run, tmp_path):
     """Arguments of a working `animate`, by flag."""
     grey = np.full((128, 96, 3), 128, np.uint8)
     cv2.imwrite(str(tmp_path / "grey.png"), grey)
-    sound = np.zeros(8_000, np.float32)
-    write_video(tmp_path / "speech.mp4", np.stack([grey] * 12), 25, sound, 16_000)
+    with wave.open(str(tmp_path / "speech.wav"), "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+        sound.writeframes(bytes(2 * 7_680))
     return {
         "--still": tmp_path / "grey.png",
-        "--audio": tmp_path / "speech.mp4",
+        "--audio": tmp_path / "speech.wav",
         "--checkpoint": tiny_run,
         "--out": tmp_path / "result" / "out.mp4",
         "--detector": "none",
@@ -114,16 +115,23 @@ def test_info_for_people(capsys):
         ("--detector", "hog", "unknown face detector 'hog'"),
         ("--out", "out.avi", "only mp4"),
         ("--out", "{grey}/out.mp4", "cannot be written"),
-        ("--out", "{speech}", "overwrite its own input"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_line(files, flag, value, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    value = value.format(grey=files["--still"], folder=tmp_path, speech=files["--audio"])
+    value = value.format(grey=files["--still"], folder=tmp_path)
     before = sorted(tmp_path.rglob("*"))
     assert run_animate(files | {flag: value}) == 2
     assert says in one_line(capsys)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_never_writes_over_its_input(files, capsys, tmp_path):
+    clip = files["--audio"].rename(tmp_path / "speech.mp4")
+    before = clip.read_bytes()
+    assert run_animate(files | {"--audio": clip, "--out": clip}) == 2
+    assert "overwrite its own input" in one_line(capsys)
+    assert clip.read_bytes() == before
 
 
 def test_no_face_is_one_line(files, capsys, tmp_path):

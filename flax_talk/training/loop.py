@@ -13,12 +13,10 @@ import math
 import signal
 import threading
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -61,9 +59,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
 
     mesh = parallel.make_mesh()
     example = next(iter(loader))
-    optimizer = optimizers.make_optimizer(
-        config.optimizer, jax.eval_shape(_init(system, config), example), steps_per_epoch
-    )
+    players = jax.eval_shape(functools.partial(system.init, config), jax.random.key(0), example)
+    optimizer = optimizers.make_optimizer(config.optimizer, players, steps_per_epoch)
     state = jax.jit(functools.partial(steps.init_state, system, config, optimizer))(example)
     state = parallel.replicate(mesh, state)
     iterator = iter(loader)
@@ -79,7 +76,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     progress: dict[str, Any] = {"best": None, "best_step": 0, "since_best": 0, "stopped": False}
     if saved.latest_step is not None:
         state, progress = saved.restore(state, iterator)
-        logging.info("going on from step %d of %s", saved.latest_step, workdir)
+        print(f"{workdir}: going on from step {saved.latest_step} of {total}")
     writer = Writer(workdir) if jax.process_index() == 0 else None
     sigterm = _Sigterm()
     step = int(state.step)
@@ -99,7 +96,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
                 means = _means(history)
                 history = []
                 _check_finite(means, step)
-                bar.set_postfix({k: f"{v:.3g}" for k, v in means.items() if k.endswith("/loss")})
+                losses = {
+                    k.removesuffix("/loss"): v for k, v in means.items() if k.endswith("/loss")
+                }
+                bar.set_postfix({k: f"{v:.3g}" for k, v in losses.items()})
                 if writer:
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
             if writer and (step % config.train.samples_every == 0 or step == total):
@@ -119,10 +119,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     if writer:
         writer.close()
     return {"step": progress["best_step"], **(progress["best"] or {})}
-
-
-def _init(system: ModuleType, config: ConfigDict):
-    return lambda batch: system.init(config, jax.random.key(0), batch)
 
 
 def _claim(config: ConfigDict, workdir: Path) -> None:
