@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,23 @@ os.environ.setdefault(
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 
 from configs import temporal_gan_2019_grid
+from flax_talk.systems import get_system
+from flax_talk.training.checkpoints import Checkpoints, save_config
+from flax_talk.training.step import init_state
+from input_pipeline import faces, media
 from input_pipeline.audio import samples_per_frame, window_samples
+from input_pipeline.datasets.clips import ClipOptions
+from input_pipeline.datasets.grid import Grid, GridConfig
+
+DRAWN_SIZE = (64, 32)
+DRAWN_RATE = 50_000
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +103,80 @@ def draw_variables() -> Callable[[Any], Any]:
         return jax.tree_util.tree_map_with_path(draw, shapes)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory) -> Path:
+    """A run of the tiny config whose best step was 3, its weights random."""
+    workdir = tmp_path_factory.mktemp("run")
+    config = temporal_gan_2019_grid.get_config("tiny")
+    system = get_system(config.system)
+    stride, window = system.audio_geometry(config)
+    batch = {
+        "still": jnp.zeros((1, 128, 96, 3), jnp.uint8),
+        "video": jnp.zeros((1, 5, 128, 96, 3), jnp.uint8),
+        "waveform": jnp.zeros((1, 4 * stride + window)),
+    }
+    # Shapes alone, filled here: compiling the initialisation would be the slowest part.
+    init = partial(init_state, system, config, optax.identity())
+    state = jax.eval_shape(init, batch)
+    rng = np.random.default_rng(0)
+
+    def weight(x):
+        # As large as it takes for sound and noise to reach the picture.
+        scale = np.sqrt(2 / np.prod(x.shape[:-1])) if len(x.shape) > 1 else 0.5
+        return rng.normal(scale * (len(x.shape) == 1), scale, x.shape).astype(np.float32)
+
+    def statistic(path, x):
+        return np.full(x.shape, path[-1].key == "var", np.float32)
+
+    params = jax.tree.map(weight, state.params)
+    stats = jax.tree_util.tree_map_with_path(statistic, state.batch_stats)
+    save_config(config, workdir)
+    saved = Checkpoints(workdir, keep=1)
+    saved.save_best(state.replace(step=3, params=params, batch_stats=stats))
+    saved.close()
+    return workdir
+
+
+class FixedFace:
+    """A detector for drawings: the face fills every image in the same way."""
+
+    def __call__(self, image):
+        height, width = image.shape[:2]
+        landmarks = np.full((68, 2), (width / 2, height / 2), np.float32)
+        landmarks[list(faces.STABLE_POINTS)] = faces.canonical_points((height, width))
+        return [faces.Face(np.float32([0, 0, width, height]), landmarks)]
+
+    def place(self, image, box):
+        return self(image)[0].landmarks
+
+
+def draw_clip(seed: int, num_frames: int = 20) -> tuple[np.ndarray, np.ndarray]:
+    """A face-coloured card whose mouth opens with the loudness of a buzz."""
+    random = np.random.default_rng(seed)
+    time = np.arange(num_frames * DRAWN_RATE // 25) / DRAWN_RATE
+    loudness = np.abs(np.sin(2 * np.pi * random.uniform(1, 3) * time + random.uniform(0, 6)))
+    waveform = (0.5 * loudness * np.sin(2 * np.pi * 150 * time)).astype(np.float32)
+    frames = np.full((num_frames, *DRAWN_SIZE, 3), random.integers(60, 200, 3), np.uint8)
+    for frame, level in zip(frames, loudness[:: DRAWN_RATE // 25], strict=True):
+        opening = round(8 * level)
+        frame[44 - opening : 45 + opening, 8:24] = (120, 20, 20)
+    return frames, waveform
+
+
+@pytest.fixture(scope="session")
+def drawn_data(tmp_path_factory) -> str:
+    """The data_dir of a prepared data set: speaker s1 with 8 clips, s2 with 3."""
+    source, data_dir = (tmp_path_factory.mktemp(name) for name in ("corpus", "data"))
+    for speaker, count in (("s1", 8), ("s2", 3)):
+        for i in range(count):
+            frames, waveform = draw_clip(10 * count + i)
+            path = source / speaker / f"clip{i}.mp4"
+            media.write_video(path, frames, 25.0, waveform, DRAWN_RATE)
+    faces.DETECTORS["fixed"] = FixedFace
+    options = ClipOptions(image_size=DRAWN_SIZE, audio_rate=DRAWN_RATE, detector="fixed")
+    config = GridConfig(name="drawn", options=options)
+    builder = Grid(source=source, config=config, data_dir=data_dir)
+    builder.download_and_prepare(download_dir=tmp_path_factory.mktemp("downloads"))
+    return str(data_dir)

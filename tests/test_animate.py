@@ -1,64 +1,17 @@
 """A still and a voice become a video: in chunks as in one go, and from files to a file."""
 
-from functools import partial
-from pathlib import Path
-
 import av
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from configs.temporal_gan_2019_grid import get_config
 from flax_talk.animate import animate, animate_chunks, animate_files, load_generator
 from flax_talk.errors import UserError
-from flax_talk.systems import get_system
-from flax_talk.training.checkpoints import Checkpoints, save_config
-from flax_talk.training.step import init_state
 from input_pipeline.media import read_audio, read_video, write_video
 
 RATE = 50_000
 STRIDE = 2_000
 SECONDS = 1.3
-
-
-def save_tiny_run(workdir: Path) -> None:
-    """A run of the tiny config whose best step was 3, its weights random."""
-    config = get_config("tiny")
-    system = get_system(config.system)
-    stride, window = system.audio_geometry(config)
-    batch = {
-        "still": jnp.zeros((1, 128, 96, 3), jnp.uint8),
-        "video": jnp.zeros((1, 5, 128, 96, 3), jnp.uint8),
-        "waveform": jnp.zeros((1, 4 * stride + window)),
-    }
-    # Shapes alone, filled here: compiling the initialisation would be the slowest part.
-    init = partial(init_state, system, config, optax.identity())
-    state = jax.eval_shape(init, batch)
-    rng = np.random.default_rng(0)
-
-    def weight(x):
-        # As large as it takes for sound and noise to reach the picture.
-        scale = np.sqrt(2 / np.prod(x.shape[:-1])) if len(x.shape) > 1 else 0.5
-        return rng.normal(scale * (len(x.shape) == 1), scale, x.shape).astype(np.float32)
-
-    def statistic(path, x):
-        return np.full(x.shape, path[-1].key == "var", np.float32)
-
-    params = jax.tree.map(weight, state.params)
-    stats = jax.tree_util.tree_map_with_path(statistic, state.batch_stats)
-    save_config(config, workdir)
-    saved = Checkpoints(workdir, keep=1)
-    saved.save_best(state.replace(step=3, params=params, batch_stats=stats))
-    saved.close()
-
-
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    save_tiny_run(workdir)
-    return workdir
 
 
 @pytest.fixture(scope="session")

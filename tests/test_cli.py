@@ -9,18 +9,10 @@ import wave
 import cv2
 import numpy as np
 import pytest
-from test_animate import save_tiny_run
 
 from flax_talk import cli
 
-COMMANDS = ("prepare", "animate", "info")
-
-
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    save_tiny_run(workdir)
-    return workdir
+COMMANDS = ("prepare", "animate", "evaluate", "info")
 
 
 @pytest.fixture

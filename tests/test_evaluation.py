@@ -1,0 +1,84 @@
+"""Measures of a split equal those worked out clip by clip, beside the still frame repeated."""
+
+import json
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flax_talk import cli, evaluation
+from flax_talk.evaluation import MEASURES, Evaluator, evaluate, table
+from flax_talk.training import parallel
+from flax_talk.training.checkpoints import save_config
+from input_pipeline import media
+from input_pipeline.loader import open_source
+
+
+def generate(config, variables, still, audio, rng, carry=None):
+    """The still repeated, lighter by `variables["light"]`."""
+    still = still.astype(jnp.float32) / 127.5 - 1
+    shape = (len(still), config.data.eval_frames, *still.shape[1:])
+    return jnp.broadcast_to(still[:, None] + variables["light"], shape), carry
+
+
+SYSTEM = types.SimpleNamespace(generate=generate)
+
+
+@pytest.fixture
+def config(drawn_data, make_tiny):
+    config = make_tiny()
+    splits = dict(train="s1", validation="s2", test="s2")
+    config.data.update(dict(data_dir=drawn_data, builder_config="drawn", splits=splits))
+    # Three clips in batches of four: one place is padding. Clips of 20 frames are cut to 15.
+    config.data.update(dict(batch_size=4, eval_frames=15))
+    return config
+
+
+def measured(config, light, split="test"):
+    mesh = parallel.make_mesh()
+    variables = parallel.replicate(mesh, {"light": np.float32(light)})
+    return Evaluator(SYSTEM, config, mesh, split)(variables)
+
+
+def test_psnr_and_l1_are_means_over_clips_worked_out_in_numpy(config):
+    light = 0.1
+    psnr, psnr_lower, l1_lower = [], [], []
+    for example in open_source(config.data, "test"):
+        video = media.decode_frames(list(example["video"])[:15]).astype(np.float64) / 127.5 - 1
+        difference = video[:1] + light - video
+        lower = difference[:, 32:]
+        psnr.append(10 * np.log10(4 / np.mean(difference**2)))
+        psnr_lower.append(10 * np.log10(4 / np.mean(lower**2)))
+        l1_lower.append(np.abs(lower).mean())
+    result = measured(config, light)
+    assert len(psnr) == 3
+    assert result["psnr"] == pytest.approx(np.mean(psnr), rel=1e-4)
+    assert result["psnr_lower"] == pytest.approx(np.mean(psnr_lower), rel=1e-4)
+    assert result["l1_lower"] == pytest.approx(np.mean(l1_lower), rel=1e-4)
+
+
+def test_a_system_that_repeats_the_still_scores_what_the_still_does(config):
+    result = measured(config, 0.0)
+    for measure in MEASURES:
+        assert result[measure] == pytest.approx(result[f"still/{measure}"], rel=1e-6)
+    lighter = measured(config, 0.2)
+    assert lighter["psnr"] < result["psnr"] and lighter["ssim"] < result["ssim"]
+    assert lighter["still/psnr"] == result["still/psnr"]
+
+
+def test_report_of_a_run(config, tmp_path, monkeypatch, capsys):
+    save_config(config, tmp_path / "run")
+    variables = {"light": np.float32(0.1)}
+    monkeypatch.setattr(evaluation, "get_system", lambda name: SYSTEM)
+    monkeypatch.setattr(evaluation, "load_variables", lambda workdir: (variables, 7))
+    result = evaluate(tmp_path / "run", split="s1[:5]+s2", out=tmp_path / "report")
+    assert (result["clips"], result["step"], result["split"]) == (8, 7, "s1[:5]+s2")
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == result
+    lines = (tmp_path / "report" / "table.md").read_text().splitlines()
+    assert lines == table(result).splitlines() and len(lines) == 4
+    assert f"{result['metrics']['psnr_lower']:.3f}" in lines[2] and "step 7" in lines[2]
+    assert f"{result['metrics']['still/psnr_lower']:.3f}" in lines[3]
+
+    assert cli.main(["evaluate", "--checkpoint", str(tmp_path / "run"), "--split", "s9"]) == 2
+    assert "none of the splits 's9' is prepared" in capsys.readouterr().err
