@@ -99,7 +99,7 @@ def demo_config(data_dir: Path, speaker: str) -> ConfigDict:
 
     config = get_config("small")
     config.generator.width = 8
-    config.data.update(dict(data_dir=str(data_dir), num_frames=10))
+    config.data.update(dict(data_dir=str(data_dir), num_frames=10, mirror=False))
     train, held_out = f"{speaker}[:-{VALIDATION_CLIPS}]", f"{speaker}[-{VALIDATION_CLIPS}:]"
     config.data.splits = ConfigDict(dict(train=train, validation=held_out, test=held_out))
     # The discriminators need hours to help; a weight of 0 leaves them out.
