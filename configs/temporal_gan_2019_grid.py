@@ -2,7 +2,8 @@
 
     python train.py --config configs/temporal_gan_2019_grid.py --workdir runs/tg2019
 
-The paper's sizes, losses and rates, and its split into 16, 7 and 10 speakers. Not run: it needs the whole corpus and an accelerator.
+The paper's sizes, losses and rates, and its split into 16, 7 and 10 speakers. Not run: it needs
+the whole corpus and an accelerator.
 
     :small    a quarter of the width, half an hour on two CPU cores; measured, see
               docs/results/temporal_gan_2019_grid_small.md
