@@ -103,9 +103,9 @@ def demo_config(data_dir: Path, speaker: str) -> ConfigDict:
     train, held_out = f"{speaker}[:-{VALIDATION_CLIPS}]", f"{speaker}[-{VALIDATION_CLIPS}:]"
     config.data.splits = ConfigDict(dict(train=train, validation=held_out, test=held_out))
     # The discriminators need hours to help; a weight of 0 leaves them out.
-    config.loss.update(dict(frame=0.0, sync=0.0, sequence=0.0))
+    config.loss.update(dict(frame=0.0, sync=0.0, sequence=0.0, upper_reconstruction=600.0))
     # An epoch of so few recordings is 2 steps: the rate falls in the last third.
-    config.optimizer.generator = common.adam(1e-3, decay=0.3, every=60, after=240)
+    config.optimizer.generator = common.adam(7e-4, decay=0.3, every=60, after=240)
     often = dict(log_every=25, checkpoint_every=200, samples_every=TRAIN_STEPS)
     # Validation costs as much as several steps: once, at the end.
     config.train.update(dict(max_steps=TRAIN_STEPS, validate_every=TRAIN_STEPS, **often))
