@@ -20,6 +20,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 import flax_talk
 from flax_talk.errors import UserError
+from flax_talk.images import to_uint8
 from flax_talk.systems import get_system
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import faces, media
@@ -203,7 +204,7 @@ def _aligned_still(path: str | Path, detector: str, image_size: tuple[int, int])
 def _generate(config, variables, still, rng, audio, carry):
     """One chunk, uint8 [T, H, W, 3], and the carry for the next."""
     video, carry = get_system(config.system).generate(config, variables, still, audio, rng, carry)
-    return jnp.round((video[0] + 1) * 127.5).astype(jnp.uint8), carry
+    return to_uint8(video[0]), carry
 
 
 def _initial_carry(config, variables, still, rng, audio):

@@ -19,7 +19,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from flax_talk.losses import lower_half
+from flax_talk.images import to_float, to_uint8
+from flax_talk.losses import l1, lower_half
 from flax_talk.metrics import reconstruction
 from flax_talk.systems import get_system
 from flax_talk.training import parallel
@@ -94,7 +95,7 @@ class Evaluator:
         keys = jax.random.split(jax.random.key(self._config.seed), len(batch["still"]))
         variables = jax.device_get(variables)
         video, _ = self._generate(variables, batch["still"], batch["waveform"], keys)
-        video = np.asarray(jnp.round((video + 1) * 127.5).astype(jnp.uint8))
+        video = np.asarray(to_uint8(video))
         # The waveform begins half a window before the first frame's middle.
         margin = round((data.window_seconds - 1 / data.video_rate) * data.audio_rate / 2)
         return Samples(video, batch["video"], batch["waveform"][0, margin:])
@@ -107,8 +108,7 @@ def _measure(
     mask = batch["mask"]
     keys = example_keys(jax.random.key(config.seed), mask.shape[0], parallel.AXIS)
     video, _ = system.generate(config, variables, batch["still"], batch["waveform"], keys)
-    still = batch["still"].astype(jnp.float32) / 127.5 - 1
-    real = batch["video"].astype(jnp.float32) / 127.5 - 1
+    still, real = to_float(batch["still"]), to_float(batch["video"])
     clips = mask.any(axis=1)
     # A padded clip has no valid frame; with all of its frames it is finite, and then left out.
     frames = mask | ~clips[:, None]
@@ -123,8 +123,7 @@ def _measure(
             a, b = part(fake), part(real)
             metrics[f"{prefix}psnr{suffix}"] = reconstruction.video_psnr(a, b, frames)
             metrics[f"{prefix}ssim{suffix}"] = over_frames(reconstruction.ssim(a, b))
-        error = jnp.abs(lower_half(fake) - lower_half(real)).mean(axis=(-3, -2, -1))
-        metrics[f"{prefix}l1_lower"] = over_frames(error)
+        metrics[f"{prefix}l1_lower"] = over_frames(l1(lower_half(fake), lower_half(real)))
     sums = {key: jnp.where(clips, value, 0).sum() for key, value in metrics.items()}
     return jax.lax.psum({**sums, "count": clips.sum().astype(jnp.float32)}, parallel.AXIS)
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from flax_talk import losses as terms
+from flax_talk.images import to_float
 from flax_talk.nets.decoders import FrameDecoder
 from flax_talk.nets.discriminators import (
     FrameDiscriminator,
@@ -133,13 +134,6 @@ def sample_noise(config: ConfigDict, rng: jax.Array, frames: jax.Array, std: flo
         return jax.random.normal(jax.random.fold_in(key, frame), (config.generator.noise_dim,))
 
     return std * jax.vmap(jax.vmap(draw, in_axes=(None, 0)))(rng, frames)
-
-
-def to_float(images: jax.Array) -> jax.Array:
-    """uint8 0..255 to float32 in [-1, 1]; floats pass."""
-    if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 127.5 - 1
-    return images
 
 
 def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Variables:

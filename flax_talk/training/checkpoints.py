@@ -80,11 +80,6 @@ class Checkpoints:
         if int(state.step) not in self._best.all_steps():
             self._best.save(int(state.step), args=ocp.args.StandardSave(state.variables))
 
-    def wait(self) -> None:
-        """Returns when everything is on the disk."""
-        self._newest.wait_until_finished()
-        self._best.wait_until_finished()
-
     def close(self) -> None:
         """Waits and lets go of the folder."""
         self._newest.close()

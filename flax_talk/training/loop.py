@@ -112,7 +112,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
                 progress = _judge(config.early_stopping, progress, scores, step)
                 if progress["best_step"] == step:
                     saved.save_best(state)
-            if step % config.train.checkpoint_every == 0 or step == total:
+            if step % config.train.checkpoint_every == 0:
                 saved.save(state, iterator, progress)
     saved.save(state, iterator, progress)
     saved.close()
