@@ -53,6 +53,8 @@ ETHNICITIES = ("african", "asian", "caucasian")
 SEXES = ("female", "male")
 AGES = ("young", "old")
 LEVELS = ("min", "average", "max")
+# What is linear in the geometry: the share of macro targets of each kind, 0 to 1.
+ATTRIBUTES = ("male", "old", *ETHNICITIES)
 
 # Roundings, dm: 0.07 mm RMS over all geometry directions, 0.001 mm for an expression unit.
 GEOMETRY_STEP, UNIT_STEP = 1e-4, 2e-5
@@ -305,8 +307,16 @@ def pair_opposites(names: Iterable[str]) -> list[tuple[str, str | None]]:
     return [(name, opposite.get(name)) for name in names if name not in negatives]
 
 
-def draw_identities(assets: Assets, keep: np.ndarray, macro: dict) -> np.ndarray:
-    """Displacements from the base mesh of random adults, float64 [NUM_IDENTITIES, V, 3].
+def attributes_of(weights: dict[tuple[str, ...], np.ndarray]) -> np.ndarray:
+    """The ATTRIBUTES of identities with these macro weights, float64 [NUM_IDENTITIES, A]."""
+    return np.stack(
+        [sum(w for key, w in weights.items() if len(key) == 3 and a in key) for a in ATTRIBUTES],
+        axis=1,
+    )
+
+
+def draw_identities(assets: Assets, keep: np.ndarray, macro: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Random adults: displacements from the base mesh, float64 [NUM_IDENTITIES, V, 3], attributes.
 
     A displacement is linear in the strengths of the targets, so the draws are one matrix product.
     """
@@ -314,7 +324,8 @@ def draw_identities(assets: Assets, keep: np.ndarray, macro: dict) -> np.ndarray
     random = np.random.RandomState(SEED)
     count = NUM_IDENTITIES
     strengths, targets = [], []
-    for key, strength in macro_weights(random, macro).items():
+    drawn = macro_weights(random, macro)
+    for key, strength in drawn.items():
         strengths.append(strength)
         targets.append(macro[key][keep])
 
@@ -343,7 +354,8 @@ def draw_identities(assets: Assets, keep: np.ndarray, macro: dict) -> np.ndarray
             targets.append(assets.target(file)[keep])
 
     strengths, targets = np.stack(strengths, axis=1), np.stack(targets)
-    return (strengths @ targets.reshape(len(targets), -1)).reshape(count, -1, 3)
+    displacements = (strengths @ targets.reshape(len(targets), -1)).reshape(count, -1, 3)
+    return displacements, attributes_of(drawn)
 
 
 def align(heads: np.ndarray, reference: np.ndarray, anchors: np.ndarray) -> np.ndarray:
@@ -365,12 +377,12 @@ def sign(directions: np.ndarray) -> np.ndarray:
     return np.where(directions @ np.sin(np.arange(directions.shape[1])) < 0, -1.0, 1.0)
 
 
-def geometry_components(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def geometry_components(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Principal components of heads [N, V, 3].
 
     Returns:
         (mean [V, 3], directions [K, V, 3] for one standard deviation each, largest first, the
-        explained share of the variance).
+        coefficients [N, K] of the heads, the explained share of the variance).
     """
     count = len(heads)
     mean = heads.mean(axis=0)
@@ -379,9 +391,25 @@ def geometry_components(heads: np.ndarray) -> tuple[np.ndarray, np.ndarray, floa
     variances, vectors = np.linalg.eigh(centred @ centred.T / (count - 1))
     chosen = np.argsort(-variances)[:NUM_GEOMETRY]
     directions = vectors[:, chosen].T @ centred / np.sqrt(count - 1)
-    directions *= sign(directions)[:, None]
+    signs = sign(directions)
+    directions *= signs[:, None]
+    coefficients = vectors[:, chosen] * signs * np.sqrt(count - 1)
     explained = variances[chosen].sum() / variances.sum()
-    return mean, directions.reshape(NUM_GEOMETRY, -1, 3), explained
+    return mean, directions.reshape(NUM_GEOMETRY, -1, 3), coefficients, explained
+
+
+def attribute_map(
+    coefficients: np.ndarray, attributes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least-squares map from geometry coefficients [N, K] to attributes [N, A].
+
+    Returns:
+        (weights [A, K], offsets [A], the explained share of each attribute's variance [A]).
+    """
+    inputs = np.hstack([coefficients, np.ones((len(coefficients), 1))])
+    solution = np.linalg.lstsq(inputs, attributes, rcond=None)[0]
+    residual = attributes - inputs @ solution
+    return solution[:-1].T, solution[-1], 1 - residual.var(axis=0) / attributes.var(axis=0)
 
 
 def expression_components(units: np.ndarray) -> np.ndarray:
@@ -462,8 +490,10 @@ def bake(wheel: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     rigid &= np.abs(reference[:, 0]) < ANCHOR_WIDTH
     anchors = vertices_of("skin", "scalp", "ears", "brows", "eyelids")
     anchors = anchors[rigid[anchors]]
-    heads = assets.vertices[keep] + draw_identities(assets, keep, macro)
-    mean, geometry, explained = geometry_components(align(heads, reference, anchors))
+    displacements, attributes = draw_identities(assets, keep, macro)
+    heads = align(assets.vertices[keep] + displacements, reference, anchors)
+    mean, geometry, coefficients, explained = geometry_components(heads)
+    weights, offsets, determination = attribute_map(coefficients, attributes)
 
     units = np.stack(
         [
@@ -497,6 +527,9 @@ def bake(wheel: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         "parts": np.repeat(parts, 2).astype(np.uint8),
         "part_names": np.array(PARTS),
         "landmarks": np.searchsorted(keep, LANDMARKS).astype(np.uint16),
+        "attribute_names": np.array(ATTRIBUTES),
+        "attribute_weights": weights.round(6).astype(np.float32),
+        "attribute_offsets": offsets.round(6).astype(np.float32),
     }
     geometry_error = np.square(geometry_counts * GEOMETRY_STEP - geometry)
     unit_error = np.linalg.norm(unit_counts * UNIT_STEP - units, axis=2)
@@ -508,6 +541,7 @@ def bake(wheel: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         # Over the vertices of random heads: coefficients are independent with variance one.
         "geometry rounding, RMS (mm)": 100 * np.sqrt(geometry_error.sum(axis=(0, 2)).mean()),
         "expression unit rounding, largest (mm)": 100 * unit_error.max(),
+        "least R^2 of an attribute": determination.min(),
     }
     return arrays, report
 

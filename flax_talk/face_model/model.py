@@ -44,8 +44,12 @@ class FaceModel:
         uv: float32 [U, 2], texture coordinates in [0, 1], v up; U = 0 where the model has none.
         uv_triangles: int32 [F, 3], rows of `uv`, since a vertex on a seam has several.
         parts: uint8 [F], part of each triangle, an index into `part_names`.
+        attribute_weights: float32 [A, G], each attribute is these times s plus its offset; A = 0
+            where the model has none.
+        attribute_offsets: float32 [A], the attributes of the mean face.
         unit_names: names of the E expression units.
         part_names: names of the parts.
+        attribute_names: names of the A attributes, such as "male", from 0 to 1 for likely heads.
     """
 
     mean: jax.Array
@@ -60,8 +64,11 @@ class FaceModel:
     uv: jax.Array
     uv_triangles: jax.Array
     parts: jax.Array
+    attribute_weights: jax.Array
+    attribute_offsets: jax.Array
     unit_names: tuple[str, ...] = struct.field(pytree_node=False)
     part_names: tuple[str, ...] = struct.field(pytree_node=False)
+    attribute_names: tuple[str, ...] = struct.field(pytree_node=False)
 
     def part_mask(self, *names: str) -> np.ndarray:
         """Whether each triangle belongs to one of the named parts, bool [F].
@@ -118,6 +125,9 @@ def load_default() -> FaceModel:
         uv_triangles=stored["uv_triangles"],
         parts=stored["parts"],
         part_names=tuple(stored["part_names"].tolist()),
+        attribute_weights=stored["attribute_weights"],
+        attribute_offsets=stored["attribute_offsets"],
+        attribute_names=tuple(stored["attribute_names"].tolist()),
     )
 
 
@@ -134,6 +144,9 @@ def make_model(
     uv_triangles: np.ndarray | None = None,
     parts: np.ndarray | None = None,
     part_names: tuple[str, ...] = ("skin",),
+    attribute_weights: np.ndarray | None = None,
+    attribute_offsets: np.ndarray | None = None,
+    attribute_names: tuple[str, ...] = (),
 ) -> FaceModel:
     """A `FaceModel` of read-only NumPy arrays, with what follows from the arguments filled in.
 
@@ -143,6 +156,7 @@ def make_model(
             unit of its own, `expression_0` and so on.
         uv, uv_triangles: without them the model has no texture coordinates.
         parts, part_names: without them all triangles are skin.
+        attribute_weights, attribute_offsets, attribute_names: without them there are none.
 
     Returns:
         The model in the dtypes of `FaceModel`.
@@ -160,6 +174,10 @@ def make_model(
         "units_to_expression": units_to_expression,
         "expression_to_units": np.linalg.inv(units_to_expression),
         "uv": np.zeros((0, 2)) if uv is None else uv,
+        "attribute_weights": (
+            np.zeros((0, geometry.shape[-1])) if attribute_weights is None else attribute_weights
+        ),
+        "attribute_offsets": np.zeros(0) if attribute_offsets is None else attribute_offsets,
     }
     integers = {
         "triangles": triangles,
@@ -171,7 +189,9 @@ def make_model(
     arrays["parts"] = np.zeros(len(triangles), np.uint8) if parts is None else parts
     for array in arrays.values():
         array.flags.writeable = False
-    return FaceModel(**arrays, unit_names=unit_names, part_names=part_names)
+    return FaceModel(
+        **arrays, unit_names=unit_names, part_names=part_names, attribute_names=attribute_names
+    )
 
 
 def reconstruct(model: FaceModel, geometry: jax.Array, expression: jax.Array) -> jax.Array:
@@ -288,6 +308,20 @@ def expression_from_units(model: FaceModel, weights: jax.Array) -> jax.Array:
 def units_from_expression(model: FaceModel, expression: jax.Array) -> jax.Array:
     """Unit weights [..., E] of expression coefficients [..., E]."""
     return jnp.matmul(expression, model.expression_to_units, precision=_PRECISION)
+
+
+def attributes(model: FaceModel, geometry: jax.Array) -> jax.Array:
+    """What a head looks like, by the least-squares map of the heads the model was made from.
+
+    Args:
+        model: the face model.
+        geometry: [..., G].
+
+    Returns:
+        [..., A] in the order of `model.attribute_names`, 0 to 1 for likely heads.
+    """
+    weighted = jnp.matmul(geometry, model.attribute_weights.T, precision=_PRECISION)
+    return weighted + model.attribute_offsets
 
 
 def inter_ocular_distance(landmarks: jax.Array) -> jax.Array:
