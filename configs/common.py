@@ -24,6 +24,8 @@ def get_config() -> ConfigDict:
     data.dataset = "grid"
     data.builder_config = "aligned_128x96"
     data.data_dir = "data"
+    # Prepare it before training if it is not there; only for what is rendered.
+    data.prepare = False
     # Split expressions: a data set's own splits (GRID: one for each speaker), slices, sums.
     data.splits = ConfigDict(dict(train="", validation="", test=""))
     # Height and width of the aligned faces, as prepared.
@@ -59,6 +61,9 @@ def get_config() -> ConfigDict:
     # Validation once every so many epochs, on so many clips at most (0: all).
     train.validate_every = 1
     train.validation_clips = 0
+
+    # Folder of another run whose variables this one starts from; none if empty.
+    train.initialize_from = ""
 
     config.early_stopping = stop = ConfigDict()
     # Validation metric that chooses the best checkpoint, and whether "max" or "min" is better.

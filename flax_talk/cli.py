@@ -1,4 +1,4 @@
-"""The command line: `flax-talk prepare | animate | evaluate | info`.
+"""The command line: `flax-talk prepare | animate | evaluate | export | info`.
 
 A command imports what it needs when it runs, so that help and mistakes on the command line
 answer at once. Whatever the user can mend is one line on stderr and exit code 2; anything else
@@ -53,7 +53,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
     # The summary that `prepare` prints must not mix with JSON.
     with redirect_stdout(sys.stderr if args.json else sys.stdout):
-        report = prepare(args.dataset, args.source, args.data_dir, args.jobs)
+        report = prepare(args.dataset, args.data_dir, args.source, args.jobs)
     if args.json:
         failures = [{"id": clip, "reason": reason} for clip, reason in report.failures]
         _print_json({**vars(report), "path": str(report.path), "failures": failures})
@@ -62,9 +62,9 @@ def _prepare(args: argparse.Namespace) -> None:
 def _animate(args: argparse.Namespace) -> None:
     from flax_talk.animate import animate_files
 
-    done = animate_files(
-        args.still, args.audio, args.checkpoint, args.out, args.seed, args.detector
-    )
+    chosen = {"checkpoint": args.checkpoint} if args.checkpoint else {}
+    options = {name: getattr(args, name) for name in ("text", "voice", "seed", "detector")}
+    done = animate_files(args.still, args.audio, args.out, **chosen, **options)
     if args.json:
         _print_json({**done._asdict(), "path": str(done.path)})
     else:
@@ -80,6 +80,17 @@ def _evaluate(args: argparse.Namespace) -> None:
         _print_json(result)
     else:
         print(table(result), end="")
+
+
+def _export(args: argparse.Namespace) -> None:
+    from flax_talk.training.checkpoints import export
+
+    path = export(args.checkpoint, args.out, dtype=args.dtype)
+    size = path.stat().st_size
+    if args.json:
+        _print_json({"path": str(path), "bytes": size})
+    else:
+        print(f"{path}: {size / 1e6:.1f} MB")
 
 
 def _info(args: argparse.Namespace) -> None:
@@ -182,8 +193,9 @@ def _parser() -> argparse.ArgumentParser:
         "Cut the faces and sound of a corpus into records, once, for training.",
         "flax-talk prepare grid --source ~/GRID --data-dir data --jobs 8",
     ).add_argument
-    add("dataset", metavar="DATASET[:CONFIG]", help="such as grid or grid:aligned_128x96_16khz")
-    add("--source", required=True, metavar="DIR", help="the corpus, as distributed")
+    add("dataset", metavar="DATASET[:CONFIG]", help="such as grid or synthetic_grid:tiny")
+    help = "the corpus, as distributed (synthetic_grid is rendered and needs none)"
+    add("--source", metavar="DIR", help=help)
     add("--data-dir", default="data", metavar="DIR", help="where data sets go (default: data)")
     cores = os.cpu_count() or 1
     add("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: all cores)")
@@ -191,12 +203,15 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         _animate,
         "animate",
-        "Make the face of a still say the speech of a recording.",
-        "flax-talk animate --still me.jpg --audio voice.wav --checkpoint runs/small --out me.mp4",
+        "Make the face of a still say the speech of a recording, or a text.",
+        "flax-talk animate --still me.jpg --audio voice.wav --out me.mp4",
     ).add_argument
     add("--still", required=True, metavar="IMG", help="picture, or video: its first frame")
-    add("--audio", required=True, metavar="WAV", help="sound file, or video with sound")
-    add("--checkpoint", required=True, metavar="W", help="folder of a run of train.py")
+    add("--audio", metavar="WAV", help="sound file, or video with sound")
+    add("--text", metavar="WORDS", help="speak this instead, with espeak-ng")
+    add("--voice", default="en-us", metavar="NAME", help="of --text, such as en-gb-x-rp+f2")
+    help = "folder of a run of train.py, or exported (default: the one that comes with flax_talk)"
+    add("--checkpoint", metavar="W", help=help)
     add("--out", required=True, metavar="OUT.mp4", help="video to write")
     add("--seed", type=int, default=0, metavar="N", help="of the random movements (default: 0)")
     help = "face detector, or none for a still that is an aligned crop (default: dlib)"
@@ -213,6 +228,17 @@ def _parser() -> argparse.ArgumentParser:
     help = "train, validation or test of the run's config, or such as 's1[-30:]' (default: test)"
     add("--split", default="test", metavar="SPLIT", help=help)
     add("--out", metavar="DIR", help="folder for metrics.json and table.md")
+
+    add = command(
+        _export,
+        "export",
+        "Write the generator of a run into a small folder that can be passed on.",
+        "flax-talk export --checkpoint runs/small --out exported/small",
+    ).add_argument
+    add("--checkpoint", required=True, metavar="W", help="folder of a run of train.py")
+    add("--out", required=True, metavar="DIR", help="folder to write")
+    choices = ("float16", "float32")
+    add("--dtype", default="float16", choices=choices, help="of the weights (default: float16)")
 
     add = command(
         _info,

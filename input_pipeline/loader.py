@@ -15,6 +15,8 @@ function of the seed alone: not of the number of workers or processes. Ours: a d
 split per speaker, so that who trains and who tests is chosen by the run's config.
 """
 
+import bisect
+import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -51,28 +53,62 @@ MIRRORED_LANDMARKS = np.array(
 
 
 def open_source(data_config: ml_collections.ConfigDict, split: str) -> Sequence[Example]:
-    """Opens a split of a prepared data set.
+    """Opens a split of one or several prepared data sets.
 
     Args:
         data_config: dataset, builder_config, data_dir, splits, image_size, audio_rate, video_rate.
-        split: key of `data_config.splits`, whose value joins TFDS slices of speakers by `+`, such
-          as "s1[:-30]+s4". Speakers that the data set lacks are left out with a warning.
+        split: key of `data_config.splits`, whose value joins TFDS slices by `+`, such as
+          "s1[:-30]+s4"; a slice of another data set is preceded by its name and config, such as
+          "synthetic_grid/default/train". What comes twice weighs twice. Splits that a data set
+          lacks are left out with a warning.
 
     Returns:
         Random-access sequence of examples: id (text), video (T JPEG images), waveform (int16 [S] at
         audio_rate), landmarks (float32 [T, 68, 2], pixels).
 
     Raises:
-        UserError: the data set is not prepared, was prepared with other sizes or rates than the
-          config's, or none of the speakers is in it.
+        UserError: a data set is not prepared, was prepared with other sizes or rates than the
+          config's, or has none of its splits.
     """
-    folder = Path(data_config.data_dir, data_config.dataset, data_config.builder_config)
+    default = f"{data_config.dataset}/{data_config.builder_config}"
+    parts = [
+        (folder or default, part)
+        for folder, _, part in (
+            slice_.rpartition("/") for slice_ in re.split(r"\s*\+\s*", data_config.splits[split])
+        )
+    ]
+    sources = [
+        _open(Path(data_config.data_dir, folder), [part for _, part in group], data_config)
+        for folder, group in itertools.groupby(parts, key=lambda item: item[0])
+    ]
+    return sources[0] if len(sources) == 1 else _Concatenation(sources)
+
+
+class _Concatenation(Sequence):
+    """Several sources as one, the first one's examples first."""
+
+    def __init__(self, sources: list[Sequence[Example]]) -> None:
+        self._sources = sources
+        self._ends = np.cumsum([len(source) for source in sources]).tolist()
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Example:
+        number = bisect.bisect_right(self._ends, index)
+        start = self._ends[number - 1] if number else 0
+        return self._sources[number][index - start]
+
+
+def _open(
+    folder: Path, slices: list[str], data_config: ml_collections.ConfigDict
+) -> Sequence[Example]:
     versions = list_all_versions(folder)
     if not versions:
         raise UserError(f"{folder}: no prepared data set: prepare it, or mend data_dir")
     builder = tfds.builder_from_directory(folder / str(versions[-1]))
     _check_prepared_as(builder.info.metadata, data_config, folder)
-    expression = _present_splits(data_config.splits[split], set(builder.info.splits), folder)
+    expression = _present_splits(slices, set(builder.info.splits), folder)
     try:
         return builder.as_data_source(split=expression)
     except ValueError as error:
@@ -97,12 +133,11 @@ def _check_prepared_as(
             )
 
 
-def _present_splits(expression: str, present: set[str], folder: Path) -> str:
-    slices = re.split(r"\s*\+\s*", expression.strip())
+def _present_splits(slices: list[str], present: set[str], folder: Path) -> str:
     kept = [part for part in slices if part.partition("[")[0] in present]
     if not kept:
         raise UserError(
-            f"{folder}: none of the splits {expression!r} is prepared: "
+            f"{folder}: none of the splits {'+'.join(slices)!r} is prepared: "
             f"choose from {', '.join(sorted(present))}"
         )
     if absent := [part for part in slices if part not in kept]:

@@ -73,17 +73,19 @@ def _build(builder: tfds.core.GeneratorBasedBuilder, title: str) -> float:
     return 60 * total / (time.perf_counter() - start)
 
 
-def prepare(dataset: str, source: str | Path, data_dir: str | Path, jobs: int = 1) -> Report:
-    """Prepare `dataset` from the corpus in `source` and print a summary line.
+def prepare(
+    dataset: str, data_dir: str | Path, source: str | Path | None = None, jobs: int = 1
+) -> Report:
+    """Prepare `dataset` and print a summary line.
 
     Writes the TFDS data set <data_dir>/<dataset>/<config>/<version> and, next to it,
     report.csv (id, reason) of the clips that could not be used. The files depend neither on `jobs`
     nor on the time of day. A data set that exists is left as it is.
 
     Args:
-        dataset: name, or name:config, such as "grid" or "grid:aligned_128x96_16khz".
-        source: folder of the corpus as distributed.
+        dataset: name, or name:config, such as "grid" or "synthetic_grid:tiny".
         data_dir: folder of all prepared data sets; made if need be.
+        source: folder of the corpus as distributed; none for what is rendered.
         jobs: processes that prepare clips.
 
     Raises:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -28,6 +29,7 @@ from flax_talk.training import optimizers, parallel
 from flax_talk.training import step as steps
 from flax_talk.training.logging import Writer
 from input_pipeline.loader import make_loader, open_source
+from input_pipeline.prepare import prepare
 
 PACKAGES = ("flax-talk", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -50,6 +52,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     _claim(config, workdir)
     system = get_system(config.system)
     share = dict(process_index=jax.process_index(), process_count=jax.process_count())
+    if config.data.prepare:
+        prepare(f"{config.data.dataset}:{config.data.builder_config}", config.data.data_dir)
     source = open_source(config.data, "train")
     loader = make_loader(source, config.data, train=True, seed=config.seed, **share)
     steps_per_epoch = max(
@@ -62,6 +66,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     players = jax.eval_shape(functools.partial(system.init, config), jax.random.key(0), example)
     optimizer = optimizers.make_optimizer(config.optimizer, players, steps_per_epoch)
     state = jax.jit(functools.partial(steps.init_state, system, config, optimizer))(example)
+    if config.train.initialize_from:
+        state = _initialize(state, config.train.initialize_from)
     state = parallel.replicate(mesh, state)
     iterator = iter(loader)
     train_step = parallel.parallelize(
@@ -119,6 +125,23 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     if writer:
         writer.close()
     return {"step": progress["best_step"], **(progress["best"] or {})}
+
+
+def _initialize(state: steps.TrainState, workdir: str) -> steps.TrainState:
+    """The state with the variables of another run, for each player that both have."""
+    variables, _ = ckpt.load_variables(workdir)
+    common = {player: variables[player] for player in state.params if player in variables}
+    params = {player: entry["params"] for player, entry in common.items()}
+    stats = {player: entry.get("batch_stats") or {} for player, entry in common.items()}
+    for player, entry in params.items():
+        if jax.tree.map(jnp.shape, entry) != jax.tree.map(jnp.shape, state.params[player]):
+            raise UserError(
+                f"{workdir}: its {player} has other sizes than the config's: "
+                "change config.train.initialize_from or the sizes"
+            )
+    return state.replace(
+        params={**state.params, **params}, batch_stats={**state.batch_stats, **stats}
+    )
 
 
 def _claim(config: ConfigDict, workdir: Path) -> None:

@@ -8,7 +8,10 @@ from flax_talk.errors import UserError
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-_BUILDERS = {"grid": ("input_pipeline.datasets.grid", "Grid")}
+_BUILDERS = {
+    "grid": ("input_pipeline.datasets.grid", "Grid"),
+    "synthetic_grid": ("input_pipeline.datasets.synthetic_grid", "SyntheticGrid"),
+}
 
 
 def get_builder(name: str) -> type["tfds.core.GeneratorBasedBuilder"]:

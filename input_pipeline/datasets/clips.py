@@ -1,7 +1,8 @@
-"""The work on one clip, shared by every data set: decode, find and align the face, encode.
+"""Clips, one by one or spread over processes, and what every recorded data set does to one.
 
-Pure functions of a path and frozen options, so that clips can be spread over processes and the
-result does not depend on how many there are. Nothing here imports JAX: a worker process holds a
+`process_clips` runs a function of one clip over many; `process_clip` is that function for
+recordings: decode, find and align the face, encode. Such functions are pure, so that the result
+does not depend on the number of processes. Nothing here imports JAX: a worker process holds a
 decoder and a face detector, no more.
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import tensorflow_datasets as tfds
 
 from flax_talk.errors import UserError
 from input_pipeline import faces, media
@@ -27,6 +29,29 @@ from input_pipeline.faces import ClipError
 _MAX_GAP = 0.4  # s without a face that are bridged
 _MAX_SILENCE = 0.5  # s of padding at the end of a clip whose audio is shorter than its video
 _AHEAD = 4  # clips in flight per worker: bounds the memory when writing is slower than reading
+
+
+def clip_features() -> dict[str, Any]:
+    """TFDS features that every data set has: those which the loader and the measures read.
+
+    An example holds id and speaker (text), video (T JPEG images of the aligned face),
+    waveform (int16 [S], S = T * audio_rate / video_rate), landmarks (float32 [T, 68, 2], (x, y)
+    in crop pixels) and words (sequences word, start, end; seconds).
+    """
+    return {
+        "id": tfds.features.Text(),
+        "speaker": tfds.features.Text(),
+        "video": tfds.features.Sequence(tfds.features.Tensor(shape=(), dtype=np.bytes_)),
+        "waveform": tfds.features.Tensor(shape=(None,), dtype=np.int16),
+        "landmarks": tfds.features.Tensor(shape=(None, 68, 2), dtype=np.float32),
+        "words": segment_features("word"),
+    }
+
+
+def segment_features(name: str) -> tfds.features.Sequence:
+    """The feature of named stretches of time: sequences `name` (text), start and end (s)."""
+    fields = {name: tfds.features.Text(), "start": np.float32, "end": np.float32}
+    return tfds.features.Sequence(fields)
 
 
 @dataclass(frozen=True)
@@ -47,8 +72,11 @@ class ClipOptions:
 Result = dict[str, Any] | str
 """What became of a clip: its arrays, or the reason why it could not be used."""
 
+Process = Callable[[Any], dict[str, Any]]
+"""A function of a clip (such as its path), both of which can be pickled."""
 
-def process_clip(path: str | Path, options: ClipOptions) -> dict[str, Any]:
+
+def process_clip(path: str | Path, options: ClipOptions = ClipOptions()) -> dict[str, Any]:
     """Prepare one media file.
 
     Returns a dict of
@@ -78,10 +106,10 @@ def process_clip(path: str | Path, options: ClipOptions) -> dict[str, Any]:
     }
 
 
-def _attempt(path: str | Path, options: ClipOptions) -> Result:
-    """`process_clip`, or one line that says why it failed: no clip may end a long run."""
+def _attempt(process: Process, clip: Any) -> Result:
+    """`process(clip)`, or one line that says why it failed: no clip may end a long run."""
     try:
-        return process_clip(path, options)
+        return process(clip)
     except UserError as error:
         reason = str(error)
     except Exception as error:
@@ -101,7 +129,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
 
-def _attempt_alone(path: str | Path, options: ClipOptions) -> Result:
+def _attempt_alone(process: Process, clip: Any) -> Result:
     """`_attempt` in a process of its own, for clips of which one has killed its worker."""
     with _pool(1) as pool:
         try:
@@ -112,15 +140,15 @@ def _attempt_alone(path: str | Path, options: ClipOptions) -> Result:
                 "or use jobs=1"
             ) from error
         try:
-            return pool.submit(_attempt, path, options).result()
+            return pool.submit(_attempt, process, clip).result()
         except BrokenProcessPool:
             return "the decoder crashed: the file is probably corrupt"
 
 
-def _submit(pool: ProcessPoolExecutor, path: str | Path, options: ClipOptions) -> Future:
-    """A future even from a pool that has just broken, so that no path is lost."""
+def _submit(pool: ProcessPoolExecutor, process: Process, clip: Any) -> Future:
+    """A future even from a pool that has just broken, so that no clip is lost."""
     try:
-        return pool.submit(_attempt, path, options)
+        return pool.submit(_attempt, process, clip)
     except BrokenProcessPool as error:
         future: Future = Future()
         future.set_exception(error)
@@ -128,29 +156,29 @@ def _submit(pool: ProcessPoolExecutor, path: str | Path, options: ClipOptions) -
 
 
 def _run_parallel(
-    paths: Iterable[str | Path], options: ClipOptions, jobs: int
-) -> Iterator[tuple[str | Path, Result]]:
-    waiting: deque[tuple[str | Path, Future]] = deque()
-    remaining = iter(paths)
+    process: Process, clips: Iterable[Any], jobs: int
+) -> Iterator[tuple[Any, Result]]:
+    waiting: deque[tuple[Any, Future]] = deque()
+    remaining = iter(clips)
     pool = _pool(jobs)
     try:
         while True:
-            for path in itertools.islice(remaining, _AHEAD * jobs - len(waiting)):
-                waiting.append((path, _submit(pool, path, options)))
+            for clip in itertools.islice(remaining, _AHEAD * jobs - len(waiting)):
+                waiting.append((clip, _submit(pool, process, clip)))
             if not waiting:
                 return
-            path, future = waiting.popleft()
+            clip, future = waiting.popleft()
             try:
                 result = future.result()
             except BrokenProcessPool:
                 # A native crash takes the whole pool with it and does not say whose it was.
                 pool.shutdown()
-                suspects = [path, *(other for other, _ in waiting)]
+                suspects = [clip, *(other for other, _ in waiting)]
                 waiting.clear()
-                yield from ((suspect, _attempt_alone(suspect, options)) for suspect in suspects)
+                yield from ((suspect, _attempt_alone(process, suspect)) for suspect in suspects)
                 pool = _pool(jobs)
             else:
-                yield path, result
+                yield clip, result
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -160,23 +188,23 @@ def ignore(count: int) -> None:
 
 
 def process_clips(
-    paths: Iterable[str | Path],
-    options: ClipOptions,
+    clips: Iterable[Any],
+    process: Process,
     jobs: int = 1,
     progress: Callable[[int], object] = ignore,
-) -> Iterator[tuple[str | Path, Result]]:
-    """Prepare many media files, `jobs` at a time.
+) -> Iterator[tuple[Any, Result]]:
+    """Process many clips, `jobs` at a time.
 
-    Yields (path, result) in the order of `paths`, whatever `jobs` is; a result is the dict of
-    `process_clip`, or a line (str) with the reason why the clip cannot be used: a clip that
+    Yields (clip, result) in the order of `clips`, whatever `jobs` is; a result is the dict of
+    `process`, or a line (str) with the reason why the clip cannot be used: a clip that
     fails, or even crashes its decoder, never ends the run. With jobs=1 all work is done in
     this process; more need a main module that can be imported (`if __name__ == "__main__"`), or
     UserError is raised. `progress(1)` is called after each clip.
     """
     if jobs > 1:
-        results = _run_parallel(paths, options, jobs)
+        results = _run_parallel(process, clips, jobs)
     else:
-        results = ((path, _attempt(path, options)) for path in paths)
-    for path, result in results:
+        results = ((clip, _attempt(process, clip)) for clip in clips)
+    for clip, result in results:
         progress(1)
-        yield path, result
+        yield clip, result

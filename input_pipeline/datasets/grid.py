@@ -14,12 +14,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from flax_talk.errors import UserError
 from input_pipeline import faces
-from input_pipeline.datasets.clips import ClipOptions, Result, ignore, process_clips
+from input_pipeline.datasets.clips import (
+    ClipOptions,
+    Result,
+    clip_features,
+    ignore,
+    process_clip,
+    process_clips,
+)
 
 _ALIGNMENT_RATE = 25_000  # units per second
 _SILENCE = ("sil", "sp")
@@ -118,7 +124,8 @@ def _prepare(
     progress: Callable[[int], object] = ignore,
 ) -> Iterator[tuple[GridClip, Result]]:
     """Each clip with its example, or with the reason why there is none."""
-    results = process_clips([clip.path for clip in clips], options, jobs, progress)
+    process = functools.partial(process_clip, options=options)
+    results = process_clips([clip.path for clip in clips], process, jobs, progress)
     for clip, (_, result) in zip(clips, results, strict=True):
         if isinstance(result, dict):
             try:
@@ -139,10 +146,8 @@ class GridConfig(tfds.core.BuilderConfig):
 class Grid(tfds.core.GeneratorBasedBuilder):
     """Builder of the data set `grid`, written as array_record and read back without TensorFlow.
 
-    An example holds id and speaker (text), video (T JPEG images of the aligned face),
-    waveform (int16 [S], S = T * audio_rate / video_rate), landmarks (float32 [T, 68, 2], (x, y)
-    in crop pixels) and words (sequences word, start, end; seconds). `info.metadata` holds
-    image_size [H, W], video_rate, audio_rate and, once prepared, the number of frames.
+    An example holds what `clip_features` says. `info.metadata` holds image_size [H, W], video_rate,
+    audio_rate and, once prepared, the number of frames.
 
     Args:
         source: folder of the corpus; needed to prepare, not to read.
@@ -188,23 +193,11 @@ class Grid(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         options = self.builder_config.options
-        word = {"word": tfds.features.Text(), "start": np.float32, "end": np.float32}
         return tfds.core.DatasetInfo(
             builder=self,
             description="Talking faces of the GRID audio-visual sentence corpus (CC BY 4.0), "
             "aligned to a canonical face; one split per speaker.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "id": tfds.features.Text(),
-                    "speaker": tfds.features.Text(),
-                    "video": tfds.features.Sequence(
-                        tfds.features.Tensor(shape=(), dtype=np.bytes_)
-                    ),
-                    "waveform": tfds.features.Tensor(shape=(None,), dtype=np.int16),
-                    "landmarks": tfds.features.Tensor(shape=(None, 68, 2), dtype=np.float32),
-                    "words": tfds.features.Sequence(word),
-                }
-            ),
+            features=tfds.features.FeaturesDict(clip_features()),
             metadata=tfds.core.MetadataDict(
                 image_size=list(options.image_size),
                 video_rate=options.video_rate,

@@ -59,7 +59,7 @@ def corpus(real_media, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(corpus, tmp_path_factory) -> tuple[Path, prepare.Report]:
     data_dir = tmp_path_factory.mktemp("data")
-    return data_dir, prepare.prepare("grid", corpus, data_dir)
+    return data_dir, prepare.prepare("grid", data_dir, corpus)
 
 
 def test_clips_are_found_as_distributed(tmp_path):
@@ -83,13 +83,13 @@ def test_clips_are_found_as_distributed(tmp_path):
 def test_a_source_without_clips_says_what_was_expected(tmp_path, folder):
     (tmp_path / "empty" / "s1").mkdir(parents=True)
     with pytest.raises(UserError, match=rf"{folder}.*expected <source>/sN/\*\.mpg"):
-        prepare.prepare("grid", tmp_path / folder, tmp_path / "data")
+        prepare.prepare("grid", tmp_path / "data", tmp_path / folder)
 
 
 @pytest.mark.parametrize("dataset", ["gird", "grid:huge"])
 def test_unknown_data_sets_and_configs_are_named(tmp_path, dataset):
     with pytest.raises(UserError, match=dataset.split(":")[-1]):
-        prepare.prepare(dataset, tmp_path, tmp_path / "data")
+        prepare.prepare(dataset, tmp_path / "data", tmp_path)
 
 
 def test_words_are_in_seconds_and_silence_is_left_out(tmp_path):
@@ -123,7 +123,7 @@ def test_subject_split_is_an_expression():
 def test_a_clip_that_kills_its_worker_does_not_end_the_run(tmp_path):
     pytest.importorskip("dlib")
     paths = [tmp_path / "first.mpg", Deadly("second.mpg"), tmp_path / "third.mpg"]
-    results = list(process_clips(paths, ClipOptions(), jobs=2))
+    results = list(process_clips(paths, process_clip, jobs=2))
     assert [path for path, _ in results] == paths
     assert "first.mpg" in results[0][1] and "third.mpg" in results[2][1]
     assert "crashed" in results[1][1]
@@ -132,8 +132,8 @@ def test_a_clip_that_kills_its_worker_does_not_end_the_run(tmp_path):
 def test_a_script_that_workers_cannot_import_is_told_so(tmp_path):
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from input_pipeline.datasets.clips import ClipOptions, process_clips\n"
-        "list(process_clips(['a.mpg', 'b.mpg'], ClipOptions(), jobs=2))\n"
+        "from input_pipeline.datasets.clips import process_clip, process_clips\n"
+        "list(process_clips(['a.mpg', 'b.mpg'], process_clip, jobs=2))\n"
     )
     root = str(Path(grid.__file__).parents[2])
     run = subprocess.run(
@@ -151,7 +151,7 @@ def test_sound_is_as_long_as_the_pictures(corpus):
 
 def test_sound_that_stops_early_is_a_reason(corpus, monkeypatch):
     monkeypatch.setattr(media, "read_audio", lambda path, rate: np.zeros(rate, np.float32))
-    ((_, reason),) = process_clips([corpus / "s26" / "bgbsza.mpg"], ClipOptions())
+    ((_, reason),) = process_clips([corpus / "s26" / "bgbsza.mpg"], process_clip)
     assert reason == "the audio ends 2.00 s before the video"
 
 
@@ -205,7 +205,7 @@ def test_damaged_clips_are_reported(prepared):
 
 def test_files_do_not_depend_on_the_number_of_jobs(prepared, corpus, tmp_path):
     data_dir, _ = prepared
-    prepare.prepare("grid", corpus, tmp_path, jobs=2)
+    prepare.prepare("grid", tmp_path, corpus, jobs=2)
     expected = {path: data for path, (data, _) in contents(data_dir).items()}
     assert {path: data for path, (data, _) in contents(tmp_path).items()} == expected
 
@@ -213,7 +213,7 @@ def test_files_do_not_depend_on_the_number_of_jobs(prepared, corpus, tmp_path):
 def test_a_second_run_changes_nothing(prepared, corpus, capsys):
     data_dir, first = prepared
     before = contents(data_dir)
-    second = prepare.prepare("grid:aligned_128x96", corpus, data_dir)
+    second = prepare.prepare("grid:aligned_128x96", data_dir, corpus)
     assert contents(data_dir) == before
     assert (second.used, second.failures) == (first.used, first.failures)
     assert "5 clips found, 3 used, 2 failed" in (out := capsys.readouterr().out)
@@ -226,7 +226,7 @@ def test_an_interrupt_leaves_no_half_data_set(corpus, tmp_path, monkeypatch):
 
     monkeypatch.setattr(prepare.tqdm, "update", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        prepare.prepare("grid", corpus, tmp_path)
+        prepare.prepare("grid", tmp_path, corpus)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["metadata.json"]
     assert not list(tmp_path.rglob("1.0.0*"))
 
@@ -235,7 +235,7 @@ def test_a_corpus_without_a_usable_clip_gives_a_reason(tmp_path):
     pytest.importorskip("dlib")
     touch(tmp_path / "s1" / "bbaf2n.mpg").write_bytes(b"no video " * 500)
     with pytest.raises(UserError, match=r"no usable GRID clip.*s1_bbaf2n.*cannot be read"):
-        prepare.prepare("grid", tmp_path, tmp_path / "data")
+        prepare.prepare("grid", tmp_path / "data", tmp_path)
 
 
 def test_builders_are_found_by_name():

@@ -282,6 +282,13 @@ def test_source_on_disk_follows_the_split_expression(data_dir, caplog):
     assert_equal(batches(3, source=source), batches(3, source=in_memory))
 
 
+def test_data_sets_are_joined_and_weighted_by_repetition(data_dir):
+    source = loader.open_source(on_disk(data_dir, "s4 + speakers/s1[:1] + s4"), "train")
+    ids = [source[i]["id"] for i in range(len(source))]
+    assert ids[:2] == ids[3:] == [b"s1/3", b"s1/4"] and len(ids) == 5
+    assert ids[2] in {b"s1/0", b"s1/1", b"s1/2"}
+
+
 def test_damaged_shard_is_one_clear_line(data_dir, tmp_path):
     shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
     [shard] = tmp_path.rglob("speakers-s1.array_record*")
