@@ -9,7 +9,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 .PHONY: demo test lint clean
 
 demo: $(READY)
-	$(BIN)/python -m flax_talk.demo --out out/demo.mp4
+	$(BIN)/python -m flax_talk.demo --out out
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -25,5 +25,5 @@ clean:
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dlib,test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@

@@ -24,9 +24,16 @@ from flax_talk.images import to_uint8
 from flax_talk.systems import get_system
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import faces, media
-from input_pipeline.audio import crop_padded, pad_waveform
+from input_pipeline.audio import crop_padded, pad_waveform, resample
+from input_pipeline.speech import say
 
 CHUNK_FRAMES = 25
+SHIPPED = Path(__file__).parent / "checkpoints" / "temporal_gan_2019"
+"""The checkpoint that comes with the package; `docs/results/shipped.md` is its card."""
+
+DEFAULT_VOICE = "en-us"
+"""Of `animate_files` for text; `input_pipeline.speech` explains the names."""
+
 ALIGNED = "none"
 """The detector's name for stills that are aligned crops already."""
 
@@ -48,11 +55,11 @@ class Animation(NamedTuple):
     step: int
 
 
-def load_generator(workdir: str | Path) -> Generator:
+def load_generator(workdir: str | Path = SHIPPED) -> Generator:
     """The best generator of a run (the newest if the run was never validated).
 
     Args:
-        workdir: folder that a run was trained in.
+        workdir: folder that a run was trained in, or an exported checkpoint.
 
     Raises:
         UserError: the folder holds no run, or the run has saved nothing yet.
@@ -135,14 +142,17 @@ def animate_chunks(
 
 def animate_files(
     still: str | Path,
-    audio: str | Path,
-    checkpoint: str | Path,
+    audio: str | Path | None,
     out: str | Path,
+    checkpoint: str | Path = SHIPPED,
+    *,
+    text: str | None = None,
+    voice: str = DEFAULT_VOICE,
     seed: int = 0,
     detector: str = "dlib",
     chunk_frames: int = CHUNK_FRAMES,
 ) -> Animation:
-    """Animates the face of a picture with the speech of a recording, into an mp4 file.
+    """Animates the face of a picture with recorded or synthetic speech, into an mp4 file.
 
     The video (H.264 and AAC) shows the aligned face, is as long as the speech to the nearest
     frame, and has a `title` and a `comment` that call it synthetic. It appears complete or not
@@ -150,33 +160,47 @@ def animate_files(
 
     Args:
         still: image file, or video file, whose first frame is taken.
-        audio: audio file, or video file with sound.
-        checkpoint: folder that a run was trained in.
+        audio: audio file, or video file with sound; None where `text` is given.
         out: file to write, ending in .mp4; its folder is created.
+        checkpoint: folder that a run was trained in, or an exported checkpoint.
+        text: words to speak instead of `audio`.
+        voice: of the text, see `input_pipeline.speech.say`.
         seed, chunk_frames: as in `animate`.
         detector: name of a face detector, or "none" for a still that is an aligned crop already
             and is only resized.
 
     Raises:
         UserError: a file that is missing or cannot be read, no face, no run in the folder, an
-            unknown detector, or a place that cannot be written.
+            unknown detector, nothing to say or nobody to say it, or a place that cannot be
+            written.
     """
     out = Path(out)
     if out.suffix.lower() != ".mp4":
         raise UserError(f"{out}: only mp4 is written: give --out a name that ends in .mp4")
-    if out.exists() and any(Path(path).exists() and out.samefile(path) for path in (still, audio)):
+    inputs = [Path(path) for path in (still, audio) if path is not None]
+    if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
         raise UserError(f"{out}: would overwrite its own input: give --out another name")
     # What is quick to find wrong comes first; the weights are the slowest to read.
     config = load_config(Path(checkpoint))
+    fps, rate = config.data.video_rate, config.data.audio_rate
     crop = _aligned_still(still, detector, tuple(config.data.image_size))
-    waveform = media.read_audio(audio, config.data.audio_rate)
+    waveform = _speech(audio, text, voice, rate)
     model = load_generator(checkpoint)
 
     chunks = animate_chunks(model, crop, waveform, seed, chunk_frames)
     frames = itertools.chain.from_iterable(chunks)
-    fps, rate = config.data.video_rate, config.data.audio_rate
     media.write_video(out, frames, fps, waveform, rate, synthetic_tags(config.system))
     return Animation(out, num_frames(config, waveform), fps, model.step)
+
+
+def _speech(audio: str | Path | None, text: str | None, voice: str, rate: int) -> np.ndarray:
+    """The waveform [S] of a recording or of a text."""
+    if (audio is None) == (text is None):
+        raise UserError("give either a recording (--audio) or words to speak (--text)")
+    if text is None:
+        return media.read_audio(audio, rate)
+    speech = say(text, voice)
+    return resample(speech.waveform, speech.sample_rate, rate)
 
 
 def num_frames(config: ConfigDict, waveform: np.ndarray) -> int:

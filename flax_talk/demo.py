@@ -1,115 +1,85 @@
-"""`make demo`: from a few recordings of one speaker to a talking face, in a few minutes.
+"""`make demo`: two faces speak at once, with the checkpoint that comes with the package.
 
-The whole path at a small scale, with the ordinary functions: prepare, train, animate. The
-network is narrow and briefly trained, so its pictures are soft; what it shows is that lips follow
-a sentence that was kept out of training. A second call finds data and network, and is quick.
+A rendered person, whom the checkpoint has not seen, and a photograph (NASA's portrait of the
+astronaut Eileen Collins, in the public domain, that scikit-image brings along) say a sentence that
+espeak-ng speaks. Nothing is trained and nothing is downloaded.
 """
 
 import argparse
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
+import cv2
+import numpy as np
 
 from flax_talk.errors import UserError
 
-CLIPS = 12
-VALIDATION_CLIPS = 2
-TRAIN_STEPS = 800
+TEXT = "Place blue at F two now. Hello, I am a picture that learned to speak."
+VOICES = {"rendered": "en-gb-x-rp+m3", "photograph": "en-us+f2"}
+RENDERED_SEED = 2026  # of a person who is in no data set
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Makes the demo video; returns the exit code, 2 for a mistake the user can mend."""
+    """Makes the demo videos; returns the exit code, 2 for a mistake the user can mend."""
     parser = argparse.ArgumentParser(prog="python -m flax_talk.demo", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out/demo.mp4"), help="video to write")
-    parser.add_argument("--source", type=Path, help="folder of GRID recordings, with s1/*.mpg")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the videos")
+    parser.add_argument("--text", default=TEXT, help="what the faces say")
     args = parser.parse_args(argv)
     try:
-        run(args.source or find_recordings(), args.out)
+        run(args.out, args.text)
     except UserError as error:
         print(f"flax-talk: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def find_recordings() -> Path:
-    """The GRID recordings of this machine: of `FLAX_TALK_REAL_MEDIA`, or beside the repository.
-
-    Raises:
-        UserError: there are none.
-    """
-    beside = Path(__file__).resolve().parents[2] / "shared" / "real_media"
-    folder = Path(os.environ.get("FLAX_TALK_REAL_MEDIA", beside)) / "grid"
-    if not folder.is_dir():
-        raise UserError(
-            f"no recordings in {folder}: give a folder of GRID (zenodo.org/records/3625687) "
-            "by --source or FLAX_TALK_REAL_MEDIA"
-        )
-    return folder
-
-
-def run(source: Path, out: Path) -> None:
-    """Prepares, trains and animates; `out` is the video, beside it `demo_data` and `demo_run`.
+def run(out: Path, text: str = TEXT) -> list[Path]:
+    """Writes rendered.png, photograph.png and a video of each, demo_rendered.mp4 and so on.
 
     Args:
-        source: folder of GRID, of which the first clips of the first speaker are used.
-        out: mp4 file to write.
+        out: folder to write into.
+        text: what they say.
+
+    Returns:
+        The videos.
 
     Raises:
-        UserError: too few recordings, or a place that cannot be written.
+        UserError: an extra is not installed, or a place cannot be written.
     """
     from flax_talk.animate import animate_files
-    from flax_talk.training.loop import train_and_evaluate
-    from input_pipeline.datasets.grid import find_clips
-    from input_pipeline.prepare import prepare
 
-    speaker, clips = next(iter(find_clips(source).items()))
-    if len(clips) <= CLIPS:
-        raise UserError(f"{source}: {len(clips)} clips of {speaker}: give at least {CLIPS + 1}")
-    used, unseen = clips[:CLIPS], clips[CLIPS]
-    data, workdir = out.parent / "demo_data", out.parent / "demo_run"
-
-    print(f"1/3 preparing {CLIPS} recordings of {speaker} from {source}", flush=True)
-    folder = data / "recordings" / speaker
-    folder.mkdir(parents=True, exist_ok=True)
-    for clip in used:
-        shutil.copy(clip.path, folder)
-    prepare("grid", folder.parent, data, jobs=os.cpu_count() or 1)
-
-    print(f"2/3 training a small network in {workdir}", flush=True)
-    train_and_evaluate(demo_config(data, speaker), workdir)
-
-    print(f"3/3 animating a still of {used[0].path.name} with the speech of {unseen.path.name}")
-    done = animate_files(used[0].path, unseen.path, workdir, out)
-    print(f"{out}: {done.frames / done.fps:.2f} s of synthetic video")
+    out.mkdir(parents=True, exist_ok=True)
+    videos = []
+    for name, draw in (("rendered", rendered_still), ("photograph", photograph)):
+        still, video = out / f"{name}.png", out / f"demo_{name}.mp4"
+        cv2.imwrite(str(still), draw()[..., ::-1])
+        done = animate_files(still, None, video, text=text, voice=VOICES[name])
+        print(f"{video}: {done.frames / done.fps:.2f} s of synthetic video", flush=True)
+        videos.append(video)
+    return videos
 
 
-def demo_config(data_dir: Path, speaker: str) -> ConfigDict:
-    """The config of the demo's run: `temporal_gan_2019_grid:small`, shorter and without a GAN.
+def rendered_still(seed: int = RENDERED_SEED) -> np.ndarray:
+    """A made-up person at rest, head and shoulders: uint8 [256, 256, 3]."""
+    from input_pipeline.synthetic.appearance import make_speaker
+    from input_pipeline.synthetic.renderer import Renderer, portrait_pose
 
-    Args:
-        data_dir: of the prepared recordings.
-        speaker: their speaker, such as "s1".
-    """
-    from configs import common
-    from configs.temporal_gan_2019_grid import get_config
+    size = (256, 256)
+    speaker = make_speaker(seed)
+    pose = portrait_pose(speaker, size)[None]
+    return Renderer(size).render(speaker, np.zeros((1, 29), np.float32), pose)[0]
 
-    config = get_config("small")
-    config.generator.width = 8
-    config.data.update(dict(data_dir=str(data_dir), num_frames=10, mirror=False))
-    train, held_out = f"{speaker}[:-{VALIDATION_CLIPS}]", f"{speaker}[-{VALIDATION_CLIPS}:]"
-    config.data.splits = ConfigDict(dict(train=train, validation=held_out, test=held_out))
-    # The discriminators need hours to help; a weight of 0 leaves them out.
-    config.loss.update(dict(frame=0.0, sync=0.0, sequence=0.0, upper_reconstruction=600.0))
-    # An epoch of so few recordings is 2 steps: the rate falls in the last third.
-    config.optimizer.generator = common.adam(7e-4, decay=0.3, every=60, after=240)
-    often = dict(log_every=25, checkpoint_every=200, samples_every=TRAIN_STEPS)
-    # Validation costs as much as several steps: once, at the end.
-    config.train.update(dict(max_steps=TRAIN_STEPS, validate_every=TRAIN_STEPS, **often))
-    return config
+
+def photograph() -> np.ndarray:
+    """The astronaut Eileen Collins, a photograph by NASA: uint8 [512, 512, 3]."""
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise UserError(
+            "the photograph comes with scikit-image: pip install 'flax-talk[demo]'"
+        ) from error
+    return data.astronaut()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ video with the real one; repeating the still frame is measured in the same way a
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flax_talk.images import to_float, to_uint8
 from flax_talk.losses import l1, lower_half
-from flax_talk.metrics import reconstruction
+from flax_talk.metrics import reconstruction, sharpness
 from flax_talk.systems import get_system
 from flax_talk.training import parallel
 from flax_talk.training.checkpoints import load_config, load_variables
@@ -30,6 +31,10 @@ from input_pipeline.loader import make_loader, open_source
 
 Metrics = dict[str, float]
 MEASURES = ("psnr", "ssim", "psnr_lower", "ssim_lower", "l1_lower")
+"""What every validation measures, on the devices."""
+
+HOST_MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"cpbd": sharpness.cpbd}
+"""Functions of frames uint8 [T, H, W, 3] -> [T] that need no reference and run on the host."""
 
 
 class Samples(NamedTuple):
@@ -67,23 +72,32 @@ class Evaluator:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        measure = functools.partial(_measure, system, config)
-        self._measure = parallel.parallelize(measure, mesh, config.parallel)
-        self._generate = jax.jit(functools.partial(system.generate, config))
+        self._generate = jax.jit(functools.partial(_generate, system, config))
+        self._measure = jax.jit(_measure)
 
-    def __call__(self, variables: Any, progress: bool = False) -> Metrics:
-        """Means over the clips of `MEASURES`, and of the same as `still/...`.
+    def __call__(
+        self, variables: Any, host_measures: Sequence[str] = (), progress: bool = False
+    ) -> Metrics:
+        """Means over the clips of `MEASURES` and of the `host_measures`.
 
         Args:
             variables: by player, on all devices.
+            host_measures: names in `HOST_MEASURES`.
             progress: show a bar.
+
+        Returns:
+            Each measure of the generated videos by its name, of the still frame repeated as
+            `still/...`, and the host's of the real videos as `real/...`.
         """
         sums: dict[str, float] = {}
         batches = -(-self.num_clips // self._config.data.batch_size)
         bar = tqdm(self._loader, total=batches, desc="evaluate", disable=not progress)
         for batch in bar:
-            batch = parallel.shard_batch(self._mesh, batch)
-            for key, value in jax.device_get(self._measure(variables, batch)).items():
+            sharded = parallel.shard_batch(self._mesh, batch)
+            video = self._generate(variables, sharded)
+            values = jax.device_get(self._measure(video, sharded))
+            values |= _measure_on_host(host_measures, video, batch)
+            for key, value in values.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
         count = sums.pop("count")
         return {key: value / count for key, value in sums.items()}
@@ -92,40 +106,65 @@ class Evaluator:
         """The first clips, generated on this process alone."""
         data = self._config.data
         batch = {key: value[:count] for key, value in next(iter(self._loader)).items()}
-        keys = jax.random.split(jax.random.key(self._config.seed), len(batch["still"]))
-        variables = jax.device_get(variables)
-        video, _ = self._generate(variables, batch["still"], batch["waveform"], keys)
-        video = np.asarray(to_uint8(video))
+        video = np.asarray(self._generate(jax.device_get(variables), batch))
         # The waveform begins half a window before the first frame's middle.
         margin = round((data.window_seconds - 1 / data.video_rate) * data.audio_rate / 2)
         return Samples(video, batch["video"], batch["waveform"][0, margin:])
 
 
-def _measure(
+def _generate(
     system: ModuleType, config: ConfigDict, variables: Any, batch: dict[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """Sums of the metrics over the valid clips of all devices, and their `count`."""
-    mask = batch["mask"]
-    keys = example_keys(jax.random.key(config.seed), mask.shape[0], parallel.AXIS)
+) -> jax.Array:
+    """Videos uint8 [B, T, H, W, 3] of a batch; the noise of a clip depends on its place in it."""
+    keys = example_keys(jax.random.key(config.seed), batch["mask"].shape[0], None)
     video, _ = system.generate(config, variables, batch["still"], batch["waveform"], keys)
-    still, real = to_float(batch["still"]), to_float(batch["video"])
+    return to_uint8(video)
+
+
+def _measure(video: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Sums of the `MEASURES` over the valid clips, and their `count`."""
+    mask = batch["mask"]
     clips = mask.any(axis=1)
     # A padded clip has no valid frame; with all of its frames it is finite, and then left out.
     frames = mask | ~clips[:, None]
+    fake, real, still = (to_float(x) for x in (video, batch["video"], batch["still"]))
 
     def over_frames(values):
         return values.mean(axis=1, where=frames)
 
     metrics = {}
     repeated = jnp.broadcast_to(still[:, None], real.shape)
-    for prefix, fake in (("", video), ("still/", repeated)):
+    for prefix, shown in (("", fake), ("still/", repeated)):
         for suffix, part in (("", lambda x: x), ("_lower", lower_half)):
-            a, b = part(fake), part(real)
+            a, b = part(shown), part(real)
             metrics[f"{prefix}psnr{suffix}"] = reconstruction.video_psnr(a, b, frames)
             metrics[f"{prefix}ssim{suffix}"] = over_frames(reconstruction.ssim(a, b))
-        metrics[f"{prefix}l1_lower"] = over_frames(l1(lower_half(fake), lower_half(real)))
+        metrics[f"{prefix}l1_lower"] = over_frames(l1(lower_half(shown), lower_half(real)))
     sums = {key: jnp.where(clips, value, 0).sum() for key, value in metrics.items()}
-    return jax.lax.psum({**sums, "count": clips.sum().astype(jnp.float32)}, parallel.AXIS)
+    return {**sums, "count": clips.sum().astype(jnp.float32)}
+
+
+def _measure_on_host(
+    names: Sequence[str], video: jax.Array, batch: dict[str, np.ndarray]
+) -> Metrics:
+    """Sums over the valid clips of all processes; each measures those that it has loaded."""
+    if not names:
+        return {}
+    shards = sorted(video.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    generated = np.concatenate([np.asarray(shard.data) for shard in shards])
+    sums = dict.fromkeys((f"{prefix}{name}" for name in names for prefix in _PREFIXES), 0.0)
+    for index in np.flatnonzero(batch["mask"].any(axis=1)):
+        frames = batch["mask"][index]
+        # One frame stands for its repetition.
+        shown = (generated[index][frames], batch["still"][index][None], batch["video"][index])
+        for prefix, clip in zip(_PREFIXES, shown, strict=True):
+            clip = clip[frames] if prefix == "real/" else clip
+            for name in names:
+                sums[f"{prefix}{name}"] += float(np.mean(HOST_MEASURES[name](clip)))
+    return {key: float(np.sum(process_allgather(value))) for key, value in sums.items()}
+
+
+_PREFIXES = ("", "still/", "real/")
 
 
 def evaluate(
@@ -157,7 +196,7 @@ def evaluate(
     variables, step = load_variables(Path(workdir))
     mesh = parallel.make_mesh()
     evaluator = Evaluator(get_system(config.system), config, mesh, split)
-    metrics = evaluator(parallel.replicate(mesh, variables), progress=True)
+    metrics = evaluator(parallel.replicate(mesh, variables), tuple(HOST_MEASURES), progress=True)
     result = {
         "system": config.system,
         "step": step,
@@ -173,12 +212,16 @@ def evaluate(
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result of `evaluate` as a Markdown table: the system, and the still frame repeated."""
-    head = f"| {result['split']}, {result['clips']} clips | " + " | ".join(MEASURES) + " |"
-    lines = [head, "|---" * (len(MEASURES) + 1) + "|"]
-    for name, prefix in ((f"{result['system']}, step {result['step']}", ""), ("still", "still/")):
-        values = (f"{result['metrics'][prefix + measure]:.3f}" for measure in MEASURES)
-        lines.append(f"| {name} | " + " | ".join(values) + " |")
+    """The result of `evaluate` as a Markdown table: the system, the still frame, the real video."""
+    metrics = result["metrics"]
+    measures = [*MEASURES, *HOST_MEASURES]
+    head = f"| {result['split']}, {result['clips']} clips | " + " | ".join(measures) + " |"
+    lines = [head, "|---" * (len(measures) + 1) + "|"]
+    names = (f"{result['system']}, step {result['step']}", "still", "real")
+    for name, prefix in zip(names, _PREFIXES, strict=True):
+        values = (metrics.get(prefix + measure) for measure in measures)
+        cells = ("" if value is None else f"{value:.3f}" for value in values)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,9 @@ import pytest
 from configs.temporal_gan_2019_grid import get_config
 from flax_talk.animate import animate, animate_chunks, animate_files, load_generator
 from flax_talk.errors import UserError
+from flax_talk.training.checkpoints import export
 from input_pipeline.media import read_audio, read_video, write_video
+from input_pipeline.speech import say
 
 RATE = 50_000
 STRIDE = 2_000
@@ -98,7 +100,7 @@ def recording(tmp_path_factory, picture, voice):
 
 def test_from_files_to_a_file(tiny_run, recording, tmp_path):
     out = tmp_path / "new" / "out.mp4"
-    done = animate_files(recording, recording, tiny_run, out, detector="none")
+    done = animate_files(recording, recording, out, tiny_run, detector="none")
     assert (done.path, done.frames, done.fps, done.step) == (out, 33, 25, 3)
     with av.open(str(out)) as container:
         (video,), (audio,) = container.streams.video, container.streams.audio
@@ -115,14 +117,54 @@ def test_from_files_to_a_file(tiny_run, recording, tmp_path):
 
 def test_the_file_shows_what_animate_returns(tiny_run, model, recording, tmp_path):
     out, direct = tmp_path / "out.mp4", tmp_path / "direct.mp4"
-    animate_files(recording, recording, tiny_run, out, seed=4, detector="none")
+    animate_files(recording, recording, out, tiny_run, seed=4, detector="none")
     still, voice = read_video(recording).frames[0], read_audio(recording, RATE)
     write_video(direct, animate(model, still, voice, seed=4), 25)
     np.testing.assert_array_equal(read_video(out).frames, read_video(direct).frames)
 
 
+def test_speaks_a_text(tiny_run, recording, tmp_path):
+    pytest.importorskip("espeakng_loader")
+    out = tmp_path / "out.mp4"
+    done = animate_files(recording, None, out, tiny_run, text="hello there", detector="none")
+    sound = read_audio(out, 16_000)
+    assert done.frames == round(len(say("hello there").waveform) / 22_050 * 25)
+    assert np.abs(sound).max() > 0.1
+
+
+@pytest.mark.parametrize("given", [{}, {"audio": "a.wav", "text": "hello"}])
+def test_wants_either_a_recording_or_a_text(tiny_run, recording, tmp_path, given):
+    given = {"audio": None, **given}
+    with pytest.raises(UserError, match="either a recording"):
+        animate_files(
+            recording, out=tmp_path / "out.mp4", checkpoint=tiny_run, detector="none", **given
+        )
+
+
+def test_an_exported_generator_makes_the_same_video(tiny_run, model, picture, voice, tmp_path):
+    export(tiny_run, tmp_path / "whole", dtype="float32")
+    whole = load_generator(tmp_path / "whole")
+    assert (whole.step, whole.config) == (model.step, model.config)
+    np.testing.assert_array_equal(animate(whole, picture, voice), animate(model, picture, voice))
+    export(tiny_run, tmp_path / "half")
+    half = load_generator(tmp_path / "half")
+    difference = animate(half, picture, voice).astype(float) - animate(model, picture, voice)
+    assert 0 < np.abs(difference).mean() < 1
+    sizes = [(tmp_path / name / "variables.npz").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_a_damaged_export_is_one_line(tiny_run, tmp_path):
+    path = export(tiny_run, tmp_path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="is damaged"):
+        load_generator(tmp_path)
+    with pytest.raises(UserError, match="has no teacher"):
+        export(tiny_run, tmp_path, players=("teacher",))
+
+
 def test_finds_the_face_of_a_real_recording(tiny_run, real_media, tmp_path):
     pytest.importorskip("dlib")
     clip = real_media / "grid" / "s1" / "bbaf2n.mp4"
-    done = animate_files(clip, clip, tiny_run, tmp_path / "out.mp4")
+    done = animate_files(clip, clip, tmp_path / "out.mp4", tiny_run)
     assert done.frames == 75

@@ -12,7 +12,7 @@ import pytest
 
 from flax_talk import cli
 
-COMMANDS = ("prepare", "animate", "evaluate", "info")
+COMMANDS = ("prepare", "animate", "evaluate", "export", "info")
 
 
 @pytest.fixture
@@ -74,6 +74,14 @@ def test_animate_tells_what_it_wrote(files, capsys):
     assert run_animate(files, "--json", "--seed", "5") == 0
     told = json.loads(capsys.readouterr().out)
     assert told == {"path": str(files["--out"]), "frames": 12, "fps": 25.0, "step": 3}
+
+
+def test_export_as_json(tiny_run, capsys, tmp_path):
+    words = ["export", "--checkpoint", str(tiny_run), "--out", str(tmp_path / "out"), "--json"]
+    assert cli.main(words) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written["path"] == str(tmp_path / "out" / "variables.npz")
+    assert written["bytes"] == (tmp_path / "out" / "variables.npz").stat().st_size
 
 
 def test_info_as_json(tiny_run, capsys):
@@ -150,6 +158,8 @@ def test_a_run_without_a_checkpoint_yet(files, tiny_run, capsys, tmp_path):
         ["prepare", "grid", "--source", "nowhere", "--jobs", "0"],
         ["prepare", "grid", "--source", "nowhere", "--jobs", "many"],
         ["prepare", "grid", "--source", "nowhere"],
+        ["prepare", "grid"],
+        ["export", "--checkpoint", "nowhere", "--out", "exported"],
         ["prepare", "grid:huge", "--source", "nowhere"],
         ["prepare", "nothing", "--source", "nowhere", "--json"],
     ],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flax_talk import cli, evaluation
-from flax_talk.evaluation import MEASURES, Evaluator, evaluate, table
+from flax_talk.evaluation import HOST_MEASURES, MEASURES, Evaluator, evaluate, table
 from flax_talk.training import parallel
 from flax_talk.training.checkpoints import save_config
 from input_pipeline import media
@@ -35,10 +35,10 @@ def config(drawn_data, make_tiny):
     return config
 
 
-def measured(config, light, split="test"):
+def measured(config, light, host_measures=()):
     mesh = parallel.make_mesh()
     variables = parallel.replicate(mesh, {"light": np.float32(light)})
-    return Evaluator(SYSTEM, config, mesh, split)(variables)
+    return Evaluator(SYSTEM, config, mesh, "test")(variables, host_measures)
 
 
 def test_psnr_and_l1_are_means_over_clips_worked_out_in_numpy(config):
@@ -46,7 +46,9 @@ def test_psnr_and_l1_are_means_over_clips_worked_out_in_numpy(config):
     psnr, psnr_lower, l1_lower = [], [], []
     for example in open_source(config.data, "test"):
         video = media.decode_frames(list(example["video"])[:15]).astype(np.float64) / 127.5 - 1
-        difference = video[:1] + light - video
+        # Measured as it would be written: in 8 bits.
+        lighter = np.clip(np.rint(127.5 * (video[:1] + light + 1)), 0, 255) / 127.5 - 1
+        difference = lighter - video
         lower = difference[:, 32:]
         psnr.append(10 * np.log10(4 / np.mean(difference**2)))
         psnr_lower.append(10 * np.log10(4 / np.mean(lower**2)))
@@ -67,7 +69,22 @@ def test_a_system_that_repeats_the_still_scores_what_the_still_does(config):
     assert lighter["still/psnr"] == result["still/psnr"]
 
 
+def test_host_measures_see_the_valid_frames_of_each_clip(config, monkeypatch):
+    monkeypatch.setitem(HOST_MEASURES, "brightness", lambda video: video.mean(axis=(1, 2, 3)))
+    result = measured(config, 0.0, ["brightness"])
+    lighter = measured(config, 0.2, ["brightness"])
+    clips = open_source(config.data, "test")
+    videos = [media.decode_frames(list(clip["video"])[:15]) for clip in clips]
+    assert result["real/brightness"] == pytest.approx(np.mean(videos), rel=1e-4)
+    stills = np.mean([video[0] for video in videos])
+    assert result["brightness"] == result["still/brightness"] == pytest.approx(stills, rel=1e-4)
+    assert stills + 15 < lighter["brightness"] <= stills + 26
+    assert "brightness" not in measured(config, 0.0)
+
+
 def test_report_of_a_run(config, tmp_path, monkeypatch, capsys):
+    # The drawn clips are smaller than the blocks of the real measure.
+    monkeypatch.setitem(HOST_MEASURES, "cpbd", lambda video: np.ones(len(video)))
     save_config(config, tmp_path / "run")
     variables = {"light": np.float32(0.1)}
     monkeypatch.setattr(evaluation, "get_system", lambda name: SYSTEM)
@@ -76,7 +93,7 @@ def test_report_of_a_run(config, tmp_path, monkeypatch, capsys):
     assert (result["clips"], result["step"], result["split"]) == (8, 7, "s1[:5]+s2")
     assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == result
     lines = (tmp_path / "report" / "table.md").read_text().splitlines()
-    assert lines == table(result).splitlines() and len(lines) == 4
+    assert lines == table(result).splitlines() and len(lines) == 5
     assert f"{result['metrics']['psnr_lower']:.3f}" in lines[2] and "step 7" in lines[2]
     assert f"{result['metrics']['still/psnr_lower']:.3f}" in lines[3]
 

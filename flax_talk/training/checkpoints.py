@@ -2,22 +2,29 @@
 
 `<workdir>/checkpoints` keeps the newest for resuming; `<workdir>/best` keeps the variables
 alone of the step with the best validation metric, which is what `animate` reads.
-`<workdir>/config.json` beside them says what they are of.
+`<workdir>/config.json` beside them says what they are of. An exported checkpoint is that file and
+`variables.npz`, small enough to be passed on; it is read like a run.
 """
 
+import io
 import json
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from flax_talk.errors import UserError
 from flax_talk.training.step import TrainState
 
 CONFIG_FILE = "config.json"
+EXPORTED_FILE = "variables.npz"
 
 
 class Checkpoints:
@@ -86,6 +93,54 @@ class Checkpoints:
         self._best.close()
 
 
+def export(
+    workdir: str | Path,
+    out: str | Path,
+    players: Sequence[str] = ("generator",),
+    dtype: str = "float16",
+) -> Path:
+    """Writes the best variables of a run and its config into a small folder, for passing on.
+
+    Args:
+        workdir: folder of the run.
+        out: folder to write; `load_variables` and `load_config` read it like a run's.
+        players: those that are kept; a generator is all that animates.
+        dtype: of the stored parameters, "float16" or "float32"; batch statistics stay float32.
+
+    Returns:
+        The path of the file with the variables.
+
+    Raises:
+        UserError: the folder holds no run, it has saved nothing yet, or it lacks a player.
+    """
+    config = load_config(Path(workdir))
+    variables, step = load_variables(Path(workdir))
+    if absent := [player for player in players if player not in variables]:
+        raise UserError(f"{workdir} has no {', '.join(absent)}: it has {', '.join(variables)}")
+    arrays = {"step": np.int64(step)}
+    kept = {player: variables[player] for player in players}
+    for path, leaf in traverse_util.flatten_dict(jax.device_get(kept)).items():
+        stored = np.float32 if "batch_stats" in path else dtype
+        arrays["/".join(path)] = np.asarray(leaf).astype(stored)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    save_config(config, Path(out))
+    partial = Path(out, EXPORTED_FILE + ".partial")
+    partial.write_bytes(buffer.getvalue())
+    return partial.replace(Path(out, EXPORTED_FILE))
+
+
+def _load_exported(path: Path) -> tuple[dict[str, Any], int]:
+    try:
+        with np.load(path) as file:
+            arrays = dict(file)
+        step = int(arrays.pop("step"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is damaged ({error}); export or download it again") from error
+    leaves = {tuple(name.split("/")): np.float32(array) for name, array in arrays.items()}
+    return traverse_util.unflatten_dict(leaves), step
+
+
 def save_config(config: ConfigDict, workdir: Path) -> None:
     """Writes the config into the run's folder, as JSON."""
     workdir.mkdir(parents=True, exist_ok=True)
@@ -118,6 +173,8 @@ def load_variables(workdir: Path) -> tuple[dict[str, Any], int]:
         UserError: nothing was saved.
     """
     folder = Path(workdir).absolute()
+    if (folder / EXPORTED_FILE).exists():
+        return _load_exported(folder / EXPORTED_FILE)
     for name in ("best", "checkpoints"):
         if not (folder / name).is_dir():
             continue
