@@ -55,7 +55,7 @@ def reconstruction(config: ConfigDict) -> None:
     """First stage: no discriminator."""
     config.loss.update(dict(frame=0.0, sync=0.0, sequence=0.0))
     config.optimizer.generator = common.adam(1e-3, decay=0.8, after=1)
-    config.train.update(dict(max_steps=6000, samples_every=300, checkpoint_every=300))
+    config.train.update(dict(max_steps=4000, samples_every=400, checkpoint_every=400))
     config.train.validation_clips = 32
 
 
@@ -69,6 +69,6 @@ def adversarial(config: ConfigDict) -> None:
             sequence_discriminator=common.adam(1e-4),
         )
     )
-    config.train.update(dict(max_steps=2000, samples_every=200, checkpoint_every=200))
+    config.train.update(dict(max_steps=1500, samples_every=250, checkpoint_every=250))
     config.train.validation_clips = 32
     config.train.initialize_from = "runs/reconstruction"

@@ -66,6 +66,28 @@ def test_sigterm_saves_and_the_run_goes_on_from_there(config, tmp_path, monkeypa
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_run_starts_from_the_variables_of_another(config, tmp_path):
+    train_and_evaluate(config, tmp_path / "first")
+    variables, _ = load_variables(tmp_path / "first")
+    config.train.update(dict(initialize_from=str(tmp_path / "first"), max_steps=1))
+    # A rate of zero: what the run saves is what it started from.
+    for player in config.optimizer.values():
+        player.learning_rate = 0.0
+    train_and_evaluate(config, tmp_path / "second")
+    started, _ = load_variables(tmp_path / "second")
+    params = {player: entry["params"] for player, entry in variables.items()}
+    assert jax.tree.all(
+        jax.tree.map(
+            lambda a, b: (a == b).all(),
+            params,
+            {player: entry["params"] for player, entry in started.items()},
+        )
+    )
+    config.generator.width = 4
+    with pytest.raises(UserError, match="generator has other sizes"):
+        train_and_evaluate(config, tmp_path / "third")
+
+
 def test_a_run_of_another_system_is_not_overwritten(config, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"system": "speech2vid"}))
     with pytest.raises(UserError, match="holds a run of speech2vid"):
