@@ -1,4 +1,4 @@
-"""Blinks: how often and for how long a face closes its eyes, from its landmarks.
+"""Blinks, how often and for how long, and the motion of the mouth, from landmarks.
 
 The eye aspect ratio is that of Soukupova and Cech, "Real-Time Eye Blink Detection using Facial
 Landmarks", 2016. Detection follows Vougioukas et al., "Realistic Speech-Driven Facial Animation
@@ -74,6 +74,24 @@ def eye_aspect_ratio(landmarks: jax.Array) -> jax.Array:
 
     ratios = (distance(2, 6) + distance(3, 5)) / (2 * distance(1, 4))
     return ratios.mean(axis=-1)
+
+
+def mouth_motion(landmarks: jax.Array) -> jax.Array:
+    """How much the mouth of a video moves: 0 where it stands still.
+
+    The standard deviation over time of the 20 mouth landmarks, over the mean distance of the outer
+    eye corners; ours.
+
+    Args:
+        landmarks: [..., T, 68, 2] of aligned frames, iBUG order.
+
+    Returns:
+        [...].
+    """
+    mouth = landmarks[..., 48:, :]
+    spread = jnp.sqrt(jnp.var(mouth, axis=-3).sum(axis=-1)).mean(axis=-1)
+    eyes = jnp.linalg.norm(landmarks[..., 36, :] - landmarks[..., 45, :], axis=-1)
+    return spread / eyes.mean(axis=-1)
 
 
 def detect_blinks(ratios: np.ndarray, drop: float = 0.3, fall_frames: int = 8) -> np.ndarray:

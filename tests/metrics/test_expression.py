@@ -156,3 +156,21 @@ def test_scores_without_blinks_are_not_a_number():
     assert np.isnan(missed.precision) and missed.recall == 0
     false_alarm = expression.score_blinks([[[3, 9]]], [nothing])
     assert false_alarm.precision == 0 and np.isnan(false_alarm.recall)
+
+
+def test_mouth_motion_is_the_spread_of_the_mouth_alone():
+    rng = np.random.default_rng(0)
+    landmarks = np.tile(rng.uniform(0, 100, (68, 2)), (50, 1, 1))
+    landmarks[:, 36], landmarks[:, 45] = (20, 40), (60, 40)
+    assert expression.mouth_motion(landmarks) < 1e-5
+    landmarks[:, :36] += rng.normal(0, 5, (50, 36, 2))
+    assert expression.mouth_motion(landmarks) < 1e-5
+    phase = np.sin(np.linspace(0, 20 * np.pi, 5000))[:, None]
+    moving = np.tile(landmarks[:1], (5000, 1, 1))
+    moving[:, 48:, 1] += 4 * phase
+    assert expression.mouth_motion(moving) == pytest.approx(4 / np.sqrt(2) / 40, rel=1e-3)
+    np.testing.assert_allclose(
+        expression.mouth_motion(np.stack([moving, 2 * moving])),
+        np.full(2, expression.mouth_motion(moving)),
+        rtol=1e-5,
+    )
