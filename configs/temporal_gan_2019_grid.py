@@ -60,6 +60,12 @@ def get_config(variant: str = "") -> ConfigDict:
             # L1 on the upper half, which the paper leaves to the discriminators (ours, off):
             # it shows a face long before they would.
             upper_reconstruction=0.0,
+            # L1 around the mouth, a tenth of the face that carries the speech (ours, off).
+            mouth_reconstruction=0.0,
+            # Squared error, in square pixels, of the mouth's motion as a linear layer reads it from
+            # the content code (ours, off). With reconstruction and all discriminators at 0 it
+            # is learned without drawing a frame.
+            landmarks=0.0,
             # Standard deviation of the noise in training: the paper's variance is 0.6.
             noise_std=0.6**0.5,
             # Frames and snippets that the discriminators see of each clip in a step (ours).

@@ -40,6 +40,33 @@ def upper_half(video: jax.Array) -> jax.Array:
     return video[..., : video.shape[-3] // 2, :, :]
 
 
+def mouth_region(video: jax.Array) -> jax.Array:
+    """[..., H, W, C] -> [..., 5 H / 16, W / 2, C]: where aligned faces have their mouth (ours)."""
+    height, width = video.shape[-3:-1]
+    return video[..., height * 9 // 16 : height * 14 // 16, width // 4 : width * 3 // 4, :]
+
+
+def mouth_shape(mouth: jax.Array, landmarks: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean squared error of the mouth's motion, in square pixels, of each frame (ours).
+
+    Both shapes are taken relative to their mean over the clip, since sound does not tell
+    whose mouth it is.
+
+    Args:
+        mouth: [B, T, 20, 2], predicted, pixels.
+        landmarks: [B, T, 68, 2], iBUG order, pixels.
+        mask: bool [B, T], valid frames.
+
+    Returns:
+        [B, T].
+    """
+    weight = mask[..., None, None].astype(mouth.dtype)
+    count = jnp.maximum(weight.sum(axis=1, keepdims=True), 1)
+    error = mouth - landmarks[:, :, 48:]
+    error -= (error * weight).sum(axis=1, keepdims=True) / count
+    return jnp.square(error).mean(axis=(-2, -1))
+
+
 def l1(video: jax.Array, target: jax.Array) -> jax.Array:
     """Mean absolute difference of each frame, Eq. 6: [..., H, W, C] -> [...].
 

@@ -5,6 +5,7 @@ import pytest
 
 from flax_talk import losses
 from flax_talk.training import parallel
+from input_pipeline.faces import canonical_points
 
 
 def test_masked_mean_counts_only_the_valid():
@@ -54,6 +55,30 @@ def test_l1_is_the_mean_absolute_difference_of_each_frame():
     video, target = random.uniform(-1, 1, (2, 2, 3, 4, 6, 3)).astype(np.float32)
     expected = [[np.abs(video[b, t] - target[b, t]).mean() for t in range(3)] for b in range(2)]
     np.testing.assert_allclose(losses.l1(video, target), expected, rtol=1e-5)
+
+
+def test_the_mouth_region_holds_the_mouth_of_an_aligned_face():
+    places = np.stack(np.meshgrid(np.arange(128), np.arange(96), indexing="ij"), axis=-1)
+    region = np.asarray(losses.mouth_region(places[None])[0])
+    assert region.shape == (40, 48, 2)
+    (top, left), (bottom, right) = region[0, 0], region[-1, -1]
+    corners = canonical_points((128, 96))
+    nose, middle, eyes = corners[0, 1], corners[[1, 4], 0].mean(), corners[4, 0] - corners[1, 0]
+    # Between the nose and half an eye distance below it, two thirds of that distance wide.
+    assert top <= nose + 2 and bottom >= nose + 0.5 * eyes
+    assert left <= middle - eyes / 3 and right >= middle + eyes / 3
+
+
+def test_mouth_shape_is_the_squared_error_of_motion_over_valid_frames():
+    random = np.random.default_rng(2)
+    mouth = random.normal(size=(2, 4, 20, 2)).astype(np.float32)
+    landmarks = random.normal(size=(2, 4, 68, 2)).astype(np.float32)
+    mask = np.arange(4) < np.array([[4], [3]])
+    result = np.asarray(losses.mouth_shape(mouth, landmarks, mask))
+    for clip, length in ((0, 4), (1, 3)):
+        error = mouth[clip, :length] - landmarks[clip, :length, 48:]
+        error -= error.mean(axis=0)
+        np.testing.assert_allclose(result[clip, :length], (error**2).mean(axis=(1, 2)), rtol=1e-4)
 
 
 def test_halves_are_split_at_the_middle_row():

@@ -4,9 +4,10 @@ Vougioukas, Petridis, Pantic: "Realistic Speech-Driven Facial Animation with GAN
 (arXiv 1906.06337). A recurrent generator (section 3.1) against a frame, a sequence and a
 synchronisation discriminator (section 3.2), with an L1 loss on the lower half of the face
 (section 3.3). Ours, and fields of the config: how many frames and snippets of a clip the frame
-and synchronisation discriminators see in a step, how far the shifted audio is shifted, an L1 loss
-on the upper half (off unless asked for), and the non-saturating form of the generator's
-adversarial losses.
+and synchronisation discriminators see in a step, how far the shifted audio is shifted, and the
+non-saturating form of the generator's adversarial losses; and, off unless asked for, L1 losses on
+the upper half and around the mouth, and a linear head that reads the mouth's landmarks from the
+content code, for runs too short to find the sound in the pixels alone.
 """
 
 from typing import Any
@@ -28,6 +29,7 @@ from flax_talk.nets.encoders import AudioEncoder, IdentityEncoder
 from flax_talk.nets.recurrent import GRU
 from input_pipeline.audio import cut_windows, samples_per_frame, window_samples
 
+_MOUTH_COORDINATES = 2 * 20
 Variables = dict[str, dict[str, Any]]
 Carry = dict[str, jax.Array]
 
@@ -36,6 +38,11 @@ FRAME = "frame_discriminator"
 SEQUENCE = "sequence_discriminator"
 SYNC = "sync_discriminator"
 # Each discriminator's weight in the generator's loss is the field of config.loss so named.
+OPTIONAL_PARTS = {
+    "upper_reconstruction": terms.upper_half,
+    "mouth_reconstruction": terms.mouth_region,
+}
+"""Parts of the frame with an L1 loss of their own where config.loss gives it a weight (ours)."""
 WEIGHTS = {FRAME: "frame", SYNC: "sync", SEQUENCE: "sequence"}
 
 
@@ -54,10 +61,21 @@ class Generator(nn.Module):
     num_skips: int
     audio_width: int
     audio_rate: int
+    mouth_head: bool = False
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
-    @nn.compact
+    def setup(self) -> None:
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
+        self.identity_encoder = IdentityEncoder(self.identity_dim, self.width, **shared)
+        self.audio_encoder = AudioEncoder(
+            self.audio_dim, self.audio_rate, self.audio_width, **shared
+        )
+        self.content = GRU(self.content_dim, self.content_layers)
+        self.noise = GRU(self.noise_dim)
+        self.decoder = FrameDecoder(self.num_skips, **shared)
+        self.mouth = nn.Dense(_MOUTH_COORDINATES)
+
     def __call__(
         self,
         still: jax.Array,
@@ -79,28 +97,64 @@ class Generator(nn.Module):
             (video [B, T, H, W, 3] in (-1, 1), carry of the two GRUs after the last frame).
         """
         carry = carry or {"content": None, "noise": None}
-        b, t, window = audio_windows.shape
-        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
-        identity_encoder = IdentityEncoder(self.identity_dim, self.width, **shared)
-        audio_encoder = AudioEncoder(self.audio_dim, self.audio_rate, self.audio_width, **shared)
+        content_code, content = self.listen(audio_windows, carry["content"], train)
+        video, noise = self.draw(still, content_code, noise, carry["noise"], train)
+        return video, {"content": content, "noise": noise}
 
-        identity_code, skips = identity_encoder(still, train)
-        audio_code = audio_encoder(audio_windows.reshape(b * t, window), train)
-        content_code, content_carry = GRU(self.content_dim, self.content_layers, name="content")(
-            audio_code.reshape(b, t, -1), carry["content"]
+    def listen(
+        self, audio_windows: jax.Array, carry: jax.Array | None = None, train: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """The content code [B, T, content_dim] of audio windows, and the carry of its GRU."""
+        b, t, window = audio_windows.shape
+        audio_code = self.audio_encoder(audio_windows.reshape(b * t, window), train)
+        return self.content(audio_code.reshape(b, t, -1), carry)
+
+    def draw(
+        self,
+        still: jax.Array,
+        content_code: jax.Array,
+        noise: jax.Array,
+        carry: jax.Array | None = None,
+        train: bool = False,
+    ) -> tuple[jax.Array, jax.Array]:
+        """The video of `__call__` from its content code, and the carry of the noise's GRU."""
+        identity_code, skips = self.identity_encoder(still, train)
+        noise_code, carry = self.noise(noise, carry)
+        identity_code = jnp.broadcast_to(
+            identity_code[:, None], (*content_code.shape[:2], self.identity_dim)
         )
-        noise_code, noise_carry = GRU(self.noise_dim, name="noise")(noise, carry["noise"])
-        identity_code = jnp.broadcast_to(identity_code[:, None], (b, t, self.identity_dim))
         latent = jnp.concatenate([content_code, jnp.tanh(noise_code), identity_code], axis=-1)
-        video = FrameDecoder(self.num_skips, **shared)(latent, skips, train)
-        return video, {"content": content_carry, "noise": noise_carry}
+        return self.decoder(latent, skips, train), carry
+
+    def read_mouth(self, content_code: jax.Array) -> jax.Array:
+        """Mouth landmarks [B, T, 20, 2], pixels, read linearly from the content code (ours)."""
+        points = self.mouth(content_code)
+        return points.reshape(*points.shape[:2], -1, 2)
+
+    def teach(
+        self,
+        still: jax.Array,
+        audio_windows: jax.Array,
+        noise: jax.Array,
+        drawing: bool = True,
+        train: bool = False,
+    ) -> tuple[jax.Array | None, jax.Array | None]:
+        """What training asks for: the video, and the mouth that `read_mouth` reads.
+
+        Either is None where `drawing` or `mouth_head` is False, and costs nothing then.
+        """
+        content_code, _ = self.listen(audio_windows, None, train)
+        mouth = self.read_mouth(content_code) if self.mouth_head else None
+        video = self.draw(still, content_code, noise, None, train)[0] if drawing else None
+        return video, mouth
 
 
 def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Module]:
     """The modules that the config trains, by player; a loss weight of 0 leaves one out."""
     shared = dict(dtype=jnp.dtype(config.dtype), axis_name=axis_name)
     audio_rate = config.data.audio_rate
-    generator = Generator(**config.generator, audio_rate=audio_rate, **shared)
+    sizes = dict(audio_rate=audio_rate, mouth_head=config.loss.landmarks > 0)
+    generator = Generator(**config.generator, **sizes, **shared)
     discriminators = {
         FRAME: FrameDiscriminator(**config.frame_discriminator, **shared),
         SYNC: SyncDiscriminator(**config.sync_discriminator, audio_rate=audio_rate, **shared),
@@ -156,8 +210,9 @@ def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Var
     }
     modules = players(config)
     keys = dict(zip(modules, jax.random.split(rng, len(modules)), strict=True))
+    methods = {GENERATOR: "teach"}
     variables = {
-        name: module.init(keys[name], *inputs[name], train=False)
+        name: module.init(keys[name], *inputs[name], train=False, method=methods.get(name))
         for name, module in modules.items()
     }
     return {name: {"batch_stats": {}, **entry} for name, entry in variables.items()}
@@ -227,7 +282,8 @@ def losses(
     Args:
         variables: of `init`.
         batch: `still` [B, H, W, 3], `video` [B, T, H, W, 3] (uint8, or float in [-1, 1]),
-            `waveform` [B, (T - 1) stride + window], `mask` [B, T].
+            `waveform` [B, (T - 1) stride + window], `mask` [B, T], and `landmarks` [B, T, 68, 2]
+            in pixels where the config gives them a weight.
         rng: [B] keys.
         train: batch normalisation by the batch.
         axis_name: device axis of the batch, if it is spread.
@@ -245,13 +301,15 @@ def losses(
     def mean(values, mask):
         return terms.masked_mean(values, mask, axis_name)
 
-    def apply(name, *inputs):
+    def apply(name, *inputs, method=None):
         """Runs a player; its batch statistics move on."""
         entry = {"params": variables[name]["params"], "batch_stats": stats[name]}
         if not train:
-            return modules[name].apply(entry, *inputs, train=False)
-        output, new = modules[name].apply(entry, *inputs, train=True, mutable=["batch_stats"])
-        stats[name] = new.get("batch_stats", {})
+            return modules[name].apply(entry, *inputs, train=False, method=method)
+        output, new = modules[name].apply(
+            entry, *inputs, train=True, method=method, mutable=["batch_stats"]
+        )
+        stats[name] = {**stats[name], **new.get("batch_stats", {})}
         return output
 
     def judge(name, *inputs):
@@ -263,14 +321,18 @@ def losses(
 
     frames = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
     noise = sample_noise(config, noise_rng, frames, config.loss.noise_std)
-    fake, _ = apply(GENERATOR, still, windows, noise)
-    constant_fake = jax.lax.stop_gradient(fake)
-
-    half_real, half_fake = terms.lower_half(video), terms.lower_half(fake)
-    generator = {"reconstruction": mean(terms.l1(half_fake, half_real), mask)}
-    if config.loss.upper_reconstruction > 0:
-        upper = terms.l1(terms.upper_half(fake), terms.upper_half(video))
-        generator["upper_reconstruction"] = mean(upper, mask)
+    drawing = config.loss.reconstruction > 0 or len(modules) > 1
+    fake, mouth = apply(GENERATOR, still, windows, noise, drawing, method="teach")
+    generator = {}
+    if config.loss.landmarks > 0:
+        generator["landmarks"] = mean(terms.mouth_shape(mouth, batch["landmarks"], mask), mask)
+    if drawing:
+        constant_fake = jax.lax.stop_gradient(fake)
+        half_real, half_fake = terms.lower_half(video), terms.lower_half(fake)
+        generator["reconstruction"] = mean(terms.l1(half_fake, half_real), mask)
+        for name, part in OPTIONAL_PARTS.items():
+            if config.loss[name] > 0:
+                generator[name] = mean(terms.l1(part(fake), part(video)), mask)
     discriminators, metrics = {}, {}
 
     def accuracy(name, real, fake, mask):

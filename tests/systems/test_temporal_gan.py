@@ -44,7 +44,7 @@ class Recorder:
     def __init__(self, output):
         self.output, self.calls = output, []
 
-    def apply(self, variables, *inputs, train=False, mutable=()):
+    def apply(self, variables, *inputs, train=False, method=None, mutable=()):
         self.calls.append(inputs)
         result = self.output(*inputs)
         return (result, {"batch_stats": {}}) if mutable else result
@@ -82,7 +82,7 @@ def number_of(images):
 def numbered_generator(video):
     """A generator whose frames have the numbers of the real ones, plus FAKE."""
     fake = (video.astype(np.float32) + FAKE) / 127.5 - 1
-    return Recorder(lambda *inputs: (jnp.asarray(fake), {}))
+    return Recorder(lambda *inputs: (jnp.asarray(fake), None))
 
 
 @pytest.fixture
@@ -197,20 +197,20 @@ def test_sequence_discriminator_sees_whole_videos_their_audio_and_mask(tiny, run
 
 def test_padded_frames_do_not_influence_the_reconstruction(tiny, run_recorded, make_batch):
     tiny.data.image_size = (4, 4)
-    tiny.loss.upper_reconstruction = 100.0
+    tiny.loss.update(dict(upper_reconstruction=100.0, mouth_reconstruction=100.0))
     batch = make_batch(tiny, [10, 7])
     fake = np.random.default_rng(1).uniform(-1, 1, batch["video"].shape).astype(np.float32)
 
     def reconstruction(video, fake):
-        generator = Recorder(lambda *inputs: (jnp.asarray(fake), {}))
+        generator = Recorder(lambda *inputs: (jnp.asarray(fake), None))
         _, _, metrics = run_recorded({system.GENERATOR: generator}, batch | {"video": video})
-        names = ("reconstruction", "upper_reconstruction")
+        names = ("reconstruction", "upper_reconstruction", "mouth_reconstruction")
         return [float(metrics[f"generator/{name}"]) for name in names]
 
     before = reconstruction(batch["video"], fake)
     difference = np.abs(fake - (batch["video"] / 127.5 - 1))
     valid = np.concatenate([difference[0], difference[1, :7]])
-    expected = [valid[:, 2:].mean(), valid[:, :2].mean()]
+    expected = [valid[:, 2:].mean(), valid[:, :2].mean(), valid[:, 2:3, 1:3].mean()]
     np.testing.assert_allclose(before, expected, rtol=1e-5)
     changed, changed_fake = batch["video"].copy(), fake.copy()
     changed[1, 7:], changed_fake[1, 7:] = 0, np.nan
@@ -288,6 +288,9 @@ class ToyGenerator(nn.Module):
         x = nn.tanh(batch_norm(train, jnp.float32, None)(nn.Dense(8)(x)))
         video = nn.Dense(still[0].size)(x).reshape(b, t, *still.shape[1:])
         return jnp.tanh(video + still[:, None]), carry
+
+    def teach(self, still, windows, noise, drawing=True, train=False):
+        return self(still, windows, noise, train=train)[0], None
 
 
 class ToyJudge(nn.Module):
@@ -484,6 +487,36 @@ def test_a_weight_of_zero_removes_the_discriminator(tiny, make_batch, player):
     assert not [name for name in metrics if name.startswith(removed)]
 
 
+def test_the_mouth_can_be_learned_from_the_sound_without_drawing(tiny, make_batch):
+    tiny.loss.update(dict(landmarks=2.0, reconstruction=0.0, frame=0.0, sync=0.0, sequence=0.0))
+    landmarks = np.random.default_rng(0).uniform(0, 64, (2, 10, 68, 2)).astype(np.float32)
+    batch = make_batch(tiny, [10, 7]) | {"landmarks": landmarks}
+
+    def run(batch):
+        variables = system.init(tiny, jax.random.key(0), batch)
+
+        def loss(params):
+            entry = {system.GENERATOR: {**variables[system.GENERATOR], "params": params}}
+            losses, _, metrics = system.losses(tiny, entry, batch, keys(2))
+            return losses[system.GENERATOR], metrics
+
+        params = variables[system.GENERATOR]["params"]
+        return *jax.value_and_grad(loss, has_aux=True)(params), variables
+
+    (loss, metrics), gradient, _ = jax.jit(run)(batch)
+    assert "generator/reconstruction" not in metrics
+    assert float(loss) == pytest.approx(2 * float(metrics["generator/landmarks"]))
+    moved = {
+        name: any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(entry))
+        for name, entry in gradient.items()
+    }
+    assert [name for name in sorted(moved) if moved[name]] == ["audio_encoder", "content", "mouth"]
+    # What can be learned is what the head reads: the same mouth, and its mean over time is free.
+    batch["landmarks"] = landmarks + 5
+    (shifted, _), _, _ = jax.jit(run)(batch)
+    assert float(shifted) == pytest.approx(float(loss), rel=1e-4)
+
+
 def test_full_size_variables_have_one_entry_for_each_player(make_batch):
     config = temporal_gan_2019_grid.get_config()
     config.data.num_frames = 5
@@ -492,7 +525,7 @@ def test_full_size_variables_have_one_entry_for_each_player(make_batch):
     assert set(variables) == {system.GENERATOR, system.FRAME, system.SYNC, system.SEQUENCE}
     params = variables[system.GENERATOR]["params"]
     # Content 256, noise 10, identity 128.
-    assert params["FrameDecoder_0"]["Dense_0"]["kernel"].shape == (394, 4 * 3 * 1024)
+    assert params["decoder"]["Dense_0"]["kernel"].shape == (394, 4 * 3 * 1024)
     assert params["content"]["recurrent_kernel_0"].shape == (256, 3 * 256)
     assert params["noise"]["recurrent_kernel_0"].shape == (10, 3 * 10)
     assert "recurrent_kernel_1" not in params["content"]
