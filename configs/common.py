@@ -6,6 +6,15 @@ Anything can be changed on the command line too: `--config.data.batch_size=4`.
 
 from ml_collections import ConfigDict
 
+# Splits of the checkpoints that ship: rendered people, and GRID without its last clips of s1 and
+# without s26 and s31. What comes twice weighs twice.
+MIXTURE = dict(
+    train="synthetic_grid/default/train + grid/aligned_128x96/s1[:-30] + grid/aligned_128x96/s4 "
+    "+ grid/aligned_128x96/s4 + grid/aligned_128x96/s4",
+    validation="synthetic_grid/default/validation[:16] + grid/aligned_128x96/s1[-16:]",
+    test="synthetic_grid/default/test",
+)
+
 
 def get_config() -> ConfigDict:
     """Data, training and logging fields; a system's own fields are in its file."""
@@ -44,6 +53,10 @@ def get_config() -> ConfigDict:
     data.mirror = True
     # Identity image in training: the "first" frame of the clip, or a "random" one.
     data.still = "first"
+    # What batches hold besides, see input_pipeline/loader.py: "mfcc", "words".
+    data.features = ()
+    # Most characters of a clip's text, for the feature "words".
+    data.text_length = 40
     # Decoding processes (0: in this one) and batches made ahead.
     data.num_workers = 0
     data.prefetch = 4
@@ -72,6 +85,14 @@ def get_config() -> ConfigDict:
     # Stop after this many validations without a better one; 0 never stops.
     stop.patience = 0
     return config
+
+
+def use_synthetic_grid(config: ConfigDict, tiny: bool = False) -> None:
+    """Trains a config on the rendered corpus, which is prepared if need be; `tiny` on four clips
+    of it."""
+    builder_config = "tiny" if tiny else "default"
+    config.data.update(dict(dataset="synthetic_grid", builder_config=builder_config, prepare=True))
+    config.data.splits = ConfigDict(dict(train="train", validation="validation", test="test"))
 
 
 def adam(learning_rate: float, decay: float = 1.0, every: int = 1, after: int = 0) -> ConfigDict:

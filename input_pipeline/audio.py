@@ -1,11 +1,14 @@
-"""Waveforms on the video's clock: one audio window per frame, centred on that frame.
+"""Waveforms on the video's clock: one audio window per frame, centred on that frame; MFCC.
 
 Section 3.1 of the temporal GAN papers (Vougioukas 2018, 2019): with `stride = audio rate / video
 rate`, window t has `window` samples and is centred on frame t, which spans the samples
 `t * stride .. (t + 1) * stride`; half of `window - stride` zeros go on either side of the clip.
 Ours is to keep the padded stretch whole in a batch (windows overlap five to ten times) and to cut
-it into windows on the device.
+it into windows on the device. Cepstral coefficients are those of SyncNet (Chung and Zisserman, "Out
+of time: automated lip sync in the wild", 2016, section 2.1).
 """
+
+import functools
 
 import numpy as np
 
@@ -111,3 +114,70 @@ def cut_windows(padded, stride: int, window: int):
     num_frames = (padded.shape[-1] - window) // stride + 1
     starts = stride * arange(num_frames)
     return padded[..., starts[:, None] + arange(window)]
+
+
+MFCC_RATE = 100
+"""Columns of `mfcc` per second: four for a frame at 25 fps."""
+
+_MFCC_AUDIO_RATE = 16_000
+_MFCC_WINDOW, _MFCC_HOP, _MFCC_FFT = 400, 160, 512  # samples: 25 ms, 10 ms, 32 ms
+_MFCC_FILTERS = 26
+_MFCC_LIFTER = 22
+_PRE_EMPHASIS = 0.97
+
+
+def mfcc(waveform: np.ndarray, rate: int, columns: int, coefficients: int = 13) -> np.ndarray:
+    """Mel-frequency cepstral coefficients, 100 columns per second.
+
+    They are those which SyncNet's published weights were trained on: at 16 kHz, of a signal in
+    units of 16 bits with pre-emphasis 0.97; windows of 25 ms, unweighted; log energies of 26 mel
+    filters; orthonormal DCT, liftered by 1 + 11 sin(pi n / 22); the log energy of the window
+    instead of coefficient 0. Ours: energies are at least 1, so that digital silence is as quiet
+    as the rounding of 16 bits and not minus infinity.
+
+    Args:
+        waveform: float [S] in [-1, 1].
+        rate: samples per second.
+        columns: how many; column c is of the 25 ms that start c * 10 ms into the waveform, which is
+            followed by silence.
+        coefficients: how many of the up to 26.
+
+    Returns:
+        float32 [columns, coefficients].
+    """
+    import librosa
+
+    samples = (columns - 1) * _MFCC_HOP + _MFCC_WINDOW
+    signal = np.zeros(samples, np.float32)
+    resampled = resample(waveform, rate, _MFCC_AUDIO_RATE)[:samples]
+    signal[: len(resampled)] = 32768 * resampled
+    signal[1:] -= _PRE_EMPHASIS * signal[:-1]
+    # librosa takes the window from the middle of the samples that it transforms.
+    margin = (_MFCC_FFT - _MFCC_WINDOW) // 2
+    spectrum = librosa.stft(
+        np.pad(signal, margin),
+        n_fft=_MFCC_FFT,
+        hop_length=_MFCC_HOP,
+        win_length=_MFCC_WINDOW,
+        window="boxcar",
+        center=False,
+    )
+    power = np.square(np.abs(spectrum)) / _MFCC_FFT
+    energies = np.maximum(_mel_filters() @ power, 1)
+    cepstrum = librosa.feature.mfcc(S=np.log(energies), n_mfcc=coefficients)
+    lifter = 1 + _MFCC_LIFTER / 2 * np.sin(np.pi * np.arange(coefficients) / _MFCC_LIFTER)
+    result = cepstrum.T * lifter
+    result[:, 0] = np.log(np.maximum(power.sum(axis=0), 1))
+    return result.astype(np.float32)
+
+
+@functools.cache
+def _mel_filters() -> np.ndarray:
+    """Triangles [26, 257] between whole bins of the transform, evenly spaced in mel."""
+    highest = 2595 * np.log10(1 + _MFCC_AUDIO_RATE / 2 / 700)
+    mels = np.linspace(0, highest, _MFCC_FILTERS + 2)
+    corners = np.floor((_MFCC_FFT + 1) * 700 * (10 ** (mels / 2595) - 1) / _MFCC_AUDIO_RATE)
+    low, centre, high = (corners[i : i + _MFCC_FILTERS, None] for i in range(3))
+    bins = np.arange(_MFCC_FFT // 2 + 1)
+    rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)

@@ -9,6 +9,14 @@ A batch is a flat dict of numpy arrays, B clips of T frames:
   mask       bool [B, T]               False where a frame or clip is padding
   landmarks  float32 [B, T, 68, 2]     (x, y) in pixels of the crop, iBUG order
 
+and, for systems whose config asks for them in `data.features`:
+
+  mfcc       float32 [B, 4 T, 13]      "mfcc": of `audio.mfcc`, at 25 fps columns 4 t .. 4 t + 3
+             begin while frame t is shown
+  text       int32 [B, L]              "words": labels of `text.encode` of the words that are spoken
+             wholly within the frames, L = `data.text_length`
+  text_mask  bool [B, L]               False behind the end of the text
+
 Training draws windows of T frames without end, and mirrored copies as the temporal GAN papers do
 (Vougioukas 2018, section 4.1). Which clip, mirrored or not, and which window come k-th is a
 function of the seed alone: not of the number of workers or processes. Ours: a data set has one
@@ -31,7 +39,7 @@ from absl import flags, logging
 from tensorflow_datasets.core.utils.version import list_all_versions
 
 from flax_talk.errors import UserError
-from input_pipeline import audio, media
+from input_pipeline import audio, media, text
 
 Example = Mapping[str, Any]
 Batch = dict[str, np.ndarray]
@@ -164,8 +172,9 @@ def make_loader(
     Args:
         source: from `open_source`.
         data_config: num_frames, eval_frames, mirror, still, audio_rate, video_rate, window_seconds,
-          batch_size (over all processes), num_workers (processes that prepare batches; 0 for
-          threads of this one), prefetch (batches prepared ahead, each by its own thread).
+          features, text_length (for "words"), batch_size (over all processes), num_workers
+          (processes that prepare batches; 0 for threads of this one), prefetch (batches prepared
+          ahead, each by its own thread).
         train: training or evaluation.
         seed: all randomness comes from it.
         process_index, process_count: which share of each batch this process loads.
@@ -205,14 +214,13 @@ def _training_clips(
     num_clips = len(source)
     copies = 2 if data_config.mirror else 1
     num_frames = data_config.num_frames
-    stride, window = _audio_sizes(data_config)
 
     def draw(index: int, rng: np.random.Generator) -> Batch:
         example = _fetch(source, index % num_clips)
         length = len(example["video"])
         start = int(rng.integers(max(length - num_frames, 0) + 1))
         still = int(rng.integers(length)) if data_config.still == "random" else 0
-        clip = _cut_clip(example, start, num_frames, still, stride, window)
+        clip = _cut_clip(example, start, num_frames, still, data_config)
         return _mirrored(clip) if index >= num_clips else clip
 
     return grain.MapDataset.range(copies * num_clips).seed(seed).shuffle().repeat().random_map(draw)
@@ -224,11 +232,10 @@ def _evaluation_clips(
     del seed  # nothing is drawn
     num_clips = len(source)
     num_batches = -(-num_clips // data_config.batch_size)
-    stride, window = _audio_sizes(data_config)
 
     def read(index: int) -> Batch:
         example = _fetch(source, min(index, num_clips - 1))
-        clip = _cut_clip(example, 0, data_config.eval_frames, 0, stride, window)
+        clip = _cut_clip(example, 0, data_config.eval_frames, 0, data_config)
         return clip if index < num_clips else {**clip, "mask": np.zeros_like(clip["mask"])}
 
     return grain.MapDataset.range(num_batches * data_config.batch_size).map(read)
@@ -250,14 +257,26 @@ def _audio_sizes(data_config: ml_collections.ConfigDict) -> tuple[int, int]:
     )
 
 
+def _read_waveform(example: Example, data_config: ml_collections.ConfigDict) -> np.ndarray:
+    """float32 [S] in [-1, 1], no longer than the video."""
+    stride, _ = _audio_sizes(data_config)
+    samples = len(example["video"]) * stride
+    return np.asarray(example["waveform"], np.float32)[:samples] / 32767
+
+
 def _cut_clip(
-    example: Example, start: int, num_frames: int, still: int, stride: int, window: int
+    example: Example,
+    start: int,
+    num_frames: int,
+    still: int,
+    data_config: ml_collections.ConfigDict,
 ) -> Batch:
     """Frames start..start + num_frames of an example and frame `still`, without a batch axis.
 
     Past the end of a clip the last frame stands still, since black frames would spoil batch
     statistics; the sound there is zero.
     """
+    stride, window = _audio_sizes(data_config)
     length = len(example["video"])
     wanted = np.arange(start, start + num_frames)
     shown = np.minimum(wanted, length - 1)
@@ -266,15 +285,54 @@ def _cut_clip(
         images = media.decode_frames([example["video"][i] for i in (still, *valid)])
     except UserError as error:
         raise UserError(f"clip {example['id']}: {error}") from error
-    waveform = np.asarray(example["waveform"], np.float32)[: length * stride] / 32767
+    waveform = _read_waveform(example, data_config)
     padded = audio.pad_waveform(waveform, max(length, num_frames), stride, window)
-    return {
+    clip = {
         "still": images[0],
         "video": images[1 + shown - start],
         "waveform": audio.crop_padded(padded, start, num_frames, stride, window),
         "mask": wanted < length,
         "landmarks": np.asarray(example["landmarks"], np.float32)[shown],
     }
+    # Runs that were made before there were features have no such field.
+    for name in data_config.get("features", ()):
+        if name not in _FEATURES:
+            raise UserError(
+                f"config.data.features has {name!r}: choose from {', '.join(_FEATURES)}"
+            )
+        try:
+            clip |= _FEATURES[name](example, range(start, start + num_frames), data_config)
+        except UserError as error:
+            raise UserError(f"clip {example['id']}: {error}") from error
+    return clip
+
+
+def _mfcc(example: Example, frames: range, data_config: ml_collections.ConfigDict) -> Batch:
+    columns = audio.samples_per_frame(audio.MFCC_RATE, data_config.video_rate)
+    waveform = _read_waveform(example, data_config)
+    whole = audio.mfcc(waveform, data_config.audio_rate, columns * frames.stop)
+    return {"mfcc": whole[columns * frames.start :]}
+
+
+def _words(example: Example, frames: range, data_config: ml_collections.ConfigDict) -> Batch:
+    rate, length = data_config.video_rate, data_config.text_length
+    words = example["words"]
+    spoken = [
+        word.decode() if isinstance(word, bytes) else word
+        for word, begin, end in zip(words["word"], words["start"], words["end"], strict=True)
+        # Half a frame of tolerance: alignments are rounded.
+        if begin * rate > frames.start - 0.5 and end * rate < frames.stop + 0.5
+    ]
+    labels = text.encode(" ".join(spoken))
+    if len(labels) > length:
+        raise UserError(f"its text has {len(labels)} characters: set config.data.text_length")
+    padded = np.zeros(length, np.int32)
+    padded[: len(labels)] = labels
+    return {"text": padded, "text_mask": np.arange(length) < len(labels)}
+
+
+_FEATURES = {"mfcc": _mfcc, "words": _words}
+"""What `data.features` can name, and the functions that cut it out of an example."""
 
 
 def _mirrored(clip: Batch) -> Batch:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from flax_talk.errors import UserError
-from input_pipeline import audio, loader, media
+from input_pipeline import audio, loader, media, text
 
 HEIGHT, WIDTH, STRIDE, WINDOW = 16, 12, 40, 80
 
@@ -224,6 +224,74 @@ def test_damaged_frame_names_its_clip():
     broken = SOURCE[0] | {"video": [b"not an image"] * 8}
     with pytest.raises(UserError, match="s1/0.*not a JPEG"):
         batches(1, source=[broken], train=False, batch_size=1)
+
+
+# Words as TFDS reads them; the last ends 0.01 s behind the clip's last frame.
+WORDS = {
+    "word": [b"bin", b"at", b"soon"],
+    "start": [np.float32(0.0), np.float32(0.12), np.float32(0.2)],
+    "end": [np.float32(0.12), np.float32(0.2), np.float32(0.33)],
+}
+
+
+def test_features_come_when_asked_for_and_change_nothing_else():
+    source = [example | {"words": WORDS} for example in SOURCE]
+    plain = batches(5, source=source)
+    asked = batches(5, source=source, features=("mfcc", "words"), text_length=12)
+    extra = {"mfcc", "text", "text_mask"}
+    assert set(asked[0]) == set(plain[0]) | extra
+    assert_equal([{k: v for k, v in b.items() if k not in extra} for b in asked], plain)
+    with pytest.raises(UserError, match="'phonemes': choose from mfcc, words"):
+        batches(1, features=("phonemes",))
+
+
+def test_mfcc_columns_are_those_of_the_frames():
+    """Whole clips and windows of them: four columns for a frame, cut out of the clip's."""
+    random = np.random.default_rng(0)
+    source = [
+        one | {"waveform": random.integers(-9000, 9000, len(one["waveform"])).astype(np.int16)}
+        for one in SOURCE
+    ]
+    for train in (True, False):
+        for batch in batches(3, source=source, train=train, features=("mfcc",)):
+            assert batch["mfcc"].shape == (2, 4 * batch["mask"].shape[1], 13)
+            assert batch["mfcc"].dtype == np.float32
+            numbers = zip(clip_numbers(batch), frame_numbers(batch)[:, 0], strict=True)
+            for row, (clip, start) in enumerate(numbers):
+                wave = source[clip]["waveform"] / 32767
+                whole = audio.mfcc(wave, 1000, 4 * 20)
+                expected = whole[4 * start :][: batch["mfcc"].shape[1]]
+                np.testing.assert_allclose(batch["mfcc"][row], expected, atol=1e-4)
+
+
+def test_text_is_of_the_words_within_the_frames():
+    source = [SOURCE[0] | {"words": WORDS}]
+    [whole] = batches(1, source=source, train=False, features=("words",), text_length=12)
+    assert whole["text"].dtype == np.int32 and whole["text"].shape == (2, 12)
+    assert text.decode(whole["text"][0][whole["text_mask"][0]]) == "bin at soon"
+    assert whole["text_mask"][0].tolist() == [True] * 11 + [False]
+    # Frames from 0.04 s on: the first word has begun before.
+    expected = {0: "bin", 1: "at", 2: "at", 3: "at", 4: "soon"}
+    changes = dict(features=("words",), text_length=12, batch_size=1, mirror=False)
+    seen = set()
+    for batch in batches(40, source=source, **changes):
+        start = frame_numbers(batch)[0, 0]
+        assert text.decode(batch["text"][0][batch["text_mask"][0]]) == expected[start]
+        seen.add(start)
+    assert seen == set(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "length", "message"),
+    [
+        ([b"bin", b"at", b"soon"], 10, "s1/0: its text has 11 char.*data.text_length"),
+        ([b"Bin", b"at", b"soon"], 20, "s1/0: text 'Bin at soon' has 'B'"),
+    ],
+)
+def test_a_text_that_cannot_be_labels_names_its_clip(words, length, message):
+    source = [SOURCE[0] | {"words": WORDS | {"word": words}}]
+    with pytest.raises(UserError, match=message):
+        batches(1, source=source, train=False, features=("words",), text_length=length)
 
 
 class Speakers(tfds.core.GeneratorBasedBuilder):
