@@ -2,7 +2,8 @@
 
 `Evaluator` generates every clip of a split from its first frame and its audio and compares the
 video with the real one; repeating the still frame is measured in the same way and named
-`still/...`. The training loop validates with it, `flax-talk evaluate` reports it.
+`still/...`. A system that generates nothing, a judge, measures the clips itself. The training loop
+validates with it, `flax-talk evaluate` reports it.
 """
 
 import functools
@@ -72,38 +73,55 @@ class Evaluator:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        self._system = system
+        self.generates = hasattr(system, "generate")
         self._generate = jax.jit(functools.partial(_generate, system, config))
         self._measure = jax.jit(_measure)
+        self._judge = jax.jit(functools.partial(_judge, system, config))
 
     def __call__(
         self, variables: Any, host_measures: Sequence[str] = (), progress: bool = False
     ) -> Metrics:
-        """Means over the clips of `MEASURES` and of the `host_measures`.
+        """Means over the clips of `MEASURES` and of the `host_measures`, or of a judge's measures.
 
         Args:
             variables: by player, on all devices.
-            host_measures: names in `HOST_MEASURES`.
+            host_measures: names in `HOST_MEASURES`; a judge has none of them.
             progress: show a bar.
 
         Returns:
             Each measure of the generated videos by its name, of the still frame repeated as
-            `still/...`, and the host's of the real videos as `real/...`.
+            `still/...`, and the host's of the real videos as `real/...`. Of a judge, what its
+            `measure` and `measure_on_host` return.
         """
         sums: dict[str, float] = {}
         batches = -(-self.num_clips // self._config.data.batch_size)
         bar = tqdm(self._loader, total=batches, desc="evaluate", disable=not progress)
         for batch in bar:
             sharded = parallel.shard_batch(self._mesh, batch)
-            video = self._generate(variables, sharded)
-            values = jax.device_get(self._measure(video, sharded))
-            values |= _measure_on_host(host_measures, video, batch)
+            if self.generates:
+                video = self._generate(variables, sharded)
+                values = jax.device_get(self._measure(video, sharded))
+                values |= _measure_on_host(host_measures, video, batch)
+            else:
+                values = self._sum_judged(self._judge(variables, sharded), batch)
             for key, value in values.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
         count = sums.pop("count")
         return {key: value / count for key, value in sums.items()}
 
+    def _sum_judged(self, outputs: dict[str, jax.Array], batch: dict[str, np.ndarray]) -> Metrics:
+        """Sums of a judge's measures over the valid clips of all processes, and their `count`."""
+        local = {name: _local(value) for name, value in outputs.items()}
+        if hasattr(self._system, "measure_on_host"):
+            local = self._system.measure_on_host(self._config, local, batch)
+        clips = batch["mask"].any(axis=1)
+        sums = {name: float(value[clips].sum()) for name, value in local.items()}
+        sums["count"] = float(clips.sum())
+        return {name: float(np.sum(process_allgather(value))) for name, value in sums.items()}
+
     def samples(self, variables: Any, count: int = 3) -> Samples:
-        """The first clips, generated on this process alone."""
+        """The first clips, generated on this process alone; only of a system that generates."""
         data = self._config.data
         batch = {key: value[:count] for key, value in next(iter(self._loader)).items()}
         video = np.asarray(self._generate(jax.device_get(variables), batch))
@@ -119,6 +137,20 @@ def _generate(
     keys = example_keys(jax.random.key(config.seed), batch["mask"].shape[0], None)
     video, _ = system.generate(config, variables, batch["still"], batch["waveform"], keys)
     return to_uint8(video)
+
+
+def _judge(
+    system: ModuleType, config: ConfigDict, variables: Any, batch: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """A judge's measures of a batch, each [B, ...]."""
+    keys = example_keys(jax.random.key(config.seed), batch["mask"].shape[0], None)
+    return system.measure(config, variables, batch, keys)
+
+
+def _local(array: jax.Array) -> np.ndarray:
+    """The examples that this process has loaded, of an array [B, ...] on all devices."""
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
 def _measure(video: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -150,8 +182,7 @@ def _measure_on_host(
     """Sums over the valid clips of all processes; each measures those that it has loaded."""
     if not names:
         return {}
-    shards = sorted(video.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-    generated = np.concatenate([np.asarray(shard.data) for shard in shards])
+    generated = _local(video)
     sums = dict.fromkeys((f"{prefix}{name}" for name in names for prefix in _PREFIXES), 0.0)
     for index in np.flatnonzero(batch["mask"].any(axis=1)):
         frames = batch["mask"][index]
@@ -196,7 +227,8 @@ def evaluate(
     variables, step = load_variables(Path(workdir))
     mesh = parallel.make_mesh()
     evaluator = Evaluator(get_system(config.system), config, mesh, split)
-    metrics = evaluator(parallel.replicate(mesh, variables), tuple(HOST_MEASURES), progress=True)
+    host_measures = tuple(HOST_MEASURES) if evaluator.generates else ()
+    metrics = evaluator(parallel.replicate(mesh, variables), host_measures, progress=True)
     result = {
         "system": config.system,
         "step": step,
@@ -212,13 +244,15 @@ def evaluate(
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result of `evaluate` as a Markdown table: the system, the still frame, the real video."""
+    """The result of `evaluate` as a Markdown table: the system, the still frame, the real video;
+    of a judge one line."""
     metrics = result["metrics"]
-    measures = [*MEASURES, *HOST_MEASURES]
+    generates = set(MEASURES) <= set(metrics)
+    measures = [*MEASURES, *HOST_MEASURES] if generates else list(metrics)
     head = f"| {result['split']}, {result['clips']} clips | " + " | ".join(measures) + " |"
     lines = [head, "|---" * (len(measures) + 1) + "|"]
     names = (f"{result['system']}, step {result['step']}", "still", "real")
-    for name, prefix in zip(names, _PREFIXES, strict=True):
+    for name, prefix in zip(names, _PREFIXES if generates else ("",), strict=False):
         values = (metrics.get(prefix + measure) for measure in measures)
         cells = ("" if value is None else f"{value:.3f}" for value in values)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

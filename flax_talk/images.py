@@ -1,4 +1,6 @@
-"""Pixels between the two forms they have: uint8 in files and batches, float in networks."""
+"""Pixels between the two forms they have: uint8 in files and batches, float in networks; crops."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,3 +16,24 @@ def to_float(images: jax.Array) -> jax.Array:
 def to_uint8(images: jax.Array) -> jax.Array:
     """Float in [-1, 1] to uint8 0..255, rounded. Any shape."""
     return jnp.round((images + 1) * 127.5).astype(jnp.uint8)
+
+
+def crop_and_resize(images: jax.Array, box: Sequence[float], size: Sequence[int]) -> jax.Array:
+    """A part of images at another size, by linear interpolation, smoothed where it shrinks.
+
+    Args:
+        images: float [..., H, W, C].
+        box: (top, left, bottom, right) of the part, in shares of the image's height and width.
+        size: (H', W') of the result, pixels.
+
+    Returns:
+        [..., H', W', C].
+    """
+    *lead, height, width, channels = images.shape
+    top, left, bottom, right = box
+    scale = jnp.array([size[0] / ((bottom - top) * height), size[1] / ((right - left) * width)])
+    shift = -jnp.array([top * height, left * width]) * scale
+    flat = images.reshape(-1, height, width, channels)
+    shape = (flat.shape[0], *size, channels)
+    part = jax.image.scale_and_translate(flat, shape, (1, 2), scale, shift, "linear")
+    return part.reshape(*lead, *size, channels)

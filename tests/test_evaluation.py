@@ -82,6 +82,54 @@ def test_host_measures_see_the_valid_frames_of_each_clip(config, monkeypatch):
     assert "brightness" not in measured(config, 0.0)
 
 
+def judge(config, variables, batch, rng):
+    """Brightness of each clip; the frames themselves, for the host to see."""
+    assert rng.shape == batch["mask"].shape[:1]
+    light = batch["video"].astype(jnp.float32).mean((1, 2, 3, 4)) + variables["light"]
+    return {"brightness": light, "frames": batch["video"]}
+
+
+def judge_on_host(config, outputs, batch):
+    np.testing.assert_array_equal(outputs["frames"], batch["video"])
+    assert isinstance(outputs["frames"], np.ndarray)
+    return {
+        "brightness": outputs["brightness"],
+        "darkest": outputs["frames"].min((1, 2, 3, 4)).astype(np.float64),
+    }
+
+
+JUDGE = types.SimpleNamespace(measure=judge, measure_on_host=judge_on_host)
+
+
+def test_a_judge_measures_each_clip_once(config):
+    """On four devices, in batches of which the last has padding."""
+    config.data.splits.test = "s1[:3]+s2"
+    mesh = parallel.make_mesh()
+    variables = parallel.replicate(mesh, {"light": np.float32(5)})
+    evaluator = Evaluator(JUDGE, config, mesh, "test")
+    assert not evaluator.generates and evaluator.num_clips == 6
+    clips = open_source(config.data, "test")
+    videos = [media.decode_frames(list(clip["video"])[:15]) for clip in clips]
+    expected = {"brightness": np.mean(videos) + 5, "darkest": np.mean([v.min() for v in videos])}
+    assert evaluator(variables) == pytest.approx(expected, rel=1e-5)
+    # Without a part for the host, every output is a measure.
+    alone = types.SimpleNamespace(measure=lambda *args: {"brightness": judge(*args)["brightness"]})
+    got = Evaluator(alone, config, mesh, "test")(variables)
+    assert got == pytest.approx({"brightness": expected["brightness"]}, rel=1e-5)
+
+
+def test_report_of_a_judge(config, tmp_path, monkeypatch):
+    save_config(config, tmp_path / "run")
+    monkeypatch.setattr(evaluation, "get_system", lambda name: JUDGE)
+    variables = {"light": np.float32(0)}
+    monkeypatch.setattr(evaluation, "load_variables", lambda workdir: (variables, 7))
+    result = evaluate(tmp_path / "run", split="s2")
+    assert set(result["metrics"]) == {"brightness", "darkest"}
+    head, _, row = table(result).splitlines()
+    assert head.split(" | ")[1:] == ["brightness", "darkest |"]
+    assert f"| {result['metrics']['brightness']:.3f} |" in row and "step 7" in row
+
+
 def test_report_of_a_run(config, tmp_path, monkeypatch, capsys):
     # The drawn clips are smaller than the blocks of the real measure.
     monkeypatch.setitem(HOST_MEASURES, "cpbd", lambda video: np.ones(len(video)))

@@ -1,11 +1,16 @@
-"""Systems: one file for each, all with the same three functions.
+"""Systems: one file for each, all with the same functions.
 
 * `init(config, rng, batch) -> variables`, one top-level entry for each player: the generator
   and each discriminator, itself a dict of `params` and `batch_stats`.
 * `losses(config, variables, batch, rng, train, axis_name) -> (losses, batch_stats, metrics)`:
   a scalar loss for each player, whose gradient reaches the parameters of that player only;
   the new batch statistics of each player; named scalars.
-* `generate(config, variables, still, audio, rng, carry) -> (video, carry)`.
+* `generate(config, variables, still, audio, rng, carry) -> (video, carry)`; or, in a judge, which
+  generates nothing,
+* `measure(config, variables, batch, rng) -> {name: [B]}`, whose means over the clips are the
+  validation. What the host must work out (a text) goes through
+  `measure_on_host(config, outputs, batch) -> {name: [B]}`, in NumPy, whose outputs are those of
+  `measure`, then of any shape [B, ...].
 
 `rng` holds one typed key for each example of the batch, so that no number depends on how the
 batch is spread over devices.
@@ -17,7 +22,7 @@ from types import ModuleType
 from flax_talk.errors import UserError
 
 # Name in a config -> module of this package.
-_SYSTEMS = {"temporal_gan_2019": "temporal_gan"}
+_SYSTEMS = {"temporal_gan_2019": "temporal_gan", "syncnet": "syncnet"}
 
 
 def get_system(name: str) -> ModuleType:

@@ -1,7 +1,7 @@
 """Training from a config and a folder; the same call again goes on where the last one stopped.
 
-The loop knows no system: it draws batches, steps, validates by reconstruction on held-out
-clips beside repeating the still frame, keeps the best variables, writes logs and samples, and
+The loop knows no system: it draws batches, steps, validates on held-out clips (a generator by
+reconstruction, a judge by its own measures), keeps the best variables, writes logs and samples, and
 saves state, loader and progress together. SIGTERM, which announces a preemption, saves
 and returns.
 """
@@ -108,7 +108,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
                 bar.set_postfix({k: f"{v:.3g}" for k, v in losses.items()})
                 if writer:
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
-            if writer and (step % config.train.samples_every == 0 or step == total):
+            drawn = validation.generates and (
+                step % config.train.samples_every == 0 or step == total
+            )
+            if writer and drawn:
                 samples = validation.samples(state.variables)
                 writer.samples(step, samples, config.data.video_rate, config.data.audio_rate)
             if step % (config.train.validate_every * steps_per_epoch) == 0 or step == total:

@@ -95,6 +95,61 @@ def test_convolution_is_its_definition_in_both_forms_with_equal_gradients(
         assert_close(one, other)
 
 
+@pytest.mark.parametrize(
+    ("spatial", "size", "strides", "padding"),
+    [
+        ((7, 9, 8), (5, 7, 7), (1, 2, 2), [(0, 0)] * 3),
+        ((4, 6, 5), (3, 5, 5), (1, 2, 2), [(1, 1), (2, 2), (2, 2)]),
+        ((3, 4, 5), (3, 3, 3), (1, 1, 1), [(2, 0), (1, 1), (0, 1)]),
+        ((3, 4, 5), (1, 2, 3), (1, 1, 1), [(0, 0)] * 3),
+    ],
+)
+def test_convolution_frame_by_frame_is_the_same(spatial, size, strides, padding):
+    x, kernel = draw(6, (2, *spatial, 3), (*size, 3, 4))
+    expected = convolve(x, kernel, strides, padding)
+    [weight] = draw(7, expected.shape)
+    forms = [
+        lambda x, kernel, form=form: form(x, kernel, strides, padding)
+        for form in (convolutions.conv_frames_matmul, convolutions.conv_native)
+    ]
+    frames, native = run_forms(forms, x, kernel, weight)
+    assert_close(frames[0], expected)
+    for one, other in zip(frames, native, strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("spatial", "window", "strides", "padding"),
+    [
+        ((7, 8), (3, 3), (2, 2), (0, 0)),
+        ((7, 8), (3, 3), (1, 2), (1, 1)),
+        ((4, 5, 6), (1, 2, 2), (1, 2, 2), (0, 0, 0)),
+    ],
+)
+def test_pooling_is_its_definition_in_both_forms_with_equal_gradients(
+    spatial, window, strides, padding
+):
+    [x] = draw(8, (2, *spatial, 3))
+    x -= 5  # all negative: padding by zeros would show
+    padded = np.pad(x, [(0, 0), *((p, p) for p in padding), (0, 0)], constant_values=-np.inf)
+    out = [
+        (n + 2 * p - k) // s + 1
+        for n, k, s, p in zip(spatial, window, strides, padding, strict=True)
+    ]
+    expected = np.zeros((2, *out, 3), np.float32)
+    for at in np.ndindex(*out):
+        corner = [slice(i * s, i * s + k) for i, s, k in zip(at, strides, window, strict=True)]
+        block = padded[(slice(None), *corner)]
+        expected[(slice(None), *at)] = block.max(axis=tuple(range(1, len(at) + 1)))
+    [weight] = draw(9, expected.shape)
+    results = []
+    for form in (convolutions.max_pool_shifts, convolutions.max_pool_native):
+        output, vjp = jax.vjp(lambda x, form=form: form(x, window, strides, padding), x)
+        np.testing.assert_array_equal(output, expected)
+        results.append(vjp(weight)[0])
+    assert_close(*results)
+
+
 @pytest.mark.parametrize("spatial", [(4, 3), (1, 1), (5, 8)])
 def test_upsampling_is_a_transposed_convolution_in_both_forms_with_equal_gradients(spatial):
     x, kernel = draw(2, (2, *spatial, 5), (4, 4, 5, 3))
@@ -126,16 +181,20 @@ def test_layers_use_the_form_of_the_backend(monkeypatch, backend, form):
     def record(name):
         return lambda x, *_: calls.append(name) or x
 
-    for table in (convolutions._CONV, convolutions._UPSAMPLE):
+    tables = ("_CONV", "_CONV_FRAMES", "_MAX_POOL", "_UPSAMPLE")
+    for table in (getattr(convolutions, table) for table in tables):
         for name in table:
             monkeypatch.setitem(table, name, record(name))
 
     def layers(x):
         convolutions.Conv(3, (4, 4), (2, 2), (1, 1)).init(jax.random.key(0), x)
         convolutions.Upsample(3).init(jax.random.key(0), x)
+        convolutions.max_pool(x, (2, 2), (2, 2), (0, 0))
+        by_frame = convolutions.Conv(3, (1, 1, 1), (1, 1, 1), (0, 0, 0), by_frame=True)
+        by_frame.init(jax.random.key(0), x[:, None])
 
     jax.eval_shape(layers, jnp.zeros((1, 4, 4, 2)))
-    assert calls == [form, form]
+    assert calls == [form] * 4
 
 
 @pytest.mark.parametrize(

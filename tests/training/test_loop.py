@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import syncnet_grid
 from flax_talk.errors import UserError
 from flax_talk.training import loop
 from flax_talk.training.checkpoints import load_config, load_variables
@@ -51,6 +52,20 @@ def test_run_leaves_metrics_samples_and_checkpoints_then_resumes_bit_for_bit(con
     before = (cut / "metrics.jsonl").read_bytes()
     assert train_and_evaluate(config, cut) == finished
     assert (cut / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_judge_is_trained_by_its_own_measures_and_draws_nothing(config, tmp_path):
+    judge = syncnet_grid.get_config("tiny")
+    judge.data.update(config.data)
+    judge.data.update(dict(features=("mfcc",), mirror=False))
+    judge.view.box = (0.0, 0.0, 1.0, 1.0)
+    judge.train.max_steps = 2
+    scores = train_and_evaluate(judge, tmp_path)
+    assert {"step", "exact", "accuracy", "offset", "confidence", "distance"} == set(scores)
+    assert list(records(tmp_path, "train/syncnet/loss")) == [1, 2]
+    assert records(tmp_path, "validation/")[2]["validation/exact"] == scores["exact"]
+    assert not list((tmp_path / "samples").iterdir())
+    assert set(load_variables(tmp_path)[0]) == {"syncnet"}
 
 
 def test_sigterm_saves_and_the_run_goes_on_from_there(config, tmp_path, monkeypatch):
