@@ -54,11 +54,25 @@ def get_config(variant: str = "") -> ConfigDict:
             min_shift=2,
         )
     )
+    config.augment = ConfigDict(
+        dict(
+            # Largest changes of a clip in training (ours): of the view's place and size, in
+            # shares of the face and of the view ...
+            shift=0.03,
+            zoom=0.05,
+            # ... of each colour, in shares and in units of [-1, 1] ...
+            contrast=0.3,
+            brightness=0.3,
+            # ... of the sound's log energy, and the deviation of what is added to its spectrum.
+            loudness=1.5,
+            timbre=2.0,
+        )
+    )
     # Largest shift, in frames, at which synchrony is measured (published evaluation).
     config.measure = ConfigDict(dict(max_shift=15))
     # Ours: the paper has stochastic gradient descent, and no rate.
     config.optimizer = ConfigDict(dict(syncnet=common.adam(1e-4, decay=0.95)))
-    config.early_stopping.update(dict(metric="exact", mode="max", patience=10))
+    config.early_stopping.update(dict(metric="confidence", mode="max", patience=10))
 
     if variant == "small":
         small(config)
@@ -83,8 +97,8 @@ def small(config: ConfigDict) -> None:
     config.view.update(dict(box=(64 / 128, 20 / 96, 120 / 128, 76 / 96), size=(56, 56)))
     config.loss.margin = 8.0
     config.data.update(dict(num_frames=29, batch_size=6))
-    config.optimizer.syncnet = common.adam(1e-3, decay=0.9)
-    config.train.update(dict(max_steps=800, log_every=20, checkpoint_every=200))
+    config.optimizer.syncnet = common.adam(1e-3, decay=0.7)
+    config.train.update(dict(max_steps=1000, log_every=20, checkpoint_every=200))
     config.train.validation_clips = 30
     config.early_stopping.patience = 0
 

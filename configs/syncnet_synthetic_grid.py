@@ -29,4 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
     common.use_synthetic_grid(config, tiny=variant == "tiny")
     if variant == "shipped":
         config.data.splits = ConfigDict(common.MIXTURE)
+        # An epoch is near half of the run.
+        config.optimizer.syncnet = common.adam(1e-3, decay=0.4)
+        config.train.validation_clips = 32
     return config

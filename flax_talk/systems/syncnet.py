@@ -4,8 +4,8 @@ Chung and Zisserman, "Out of time: automated lip sync in the wild", 2016. Two st
 (`flax_talk.nets.syncnet`) are trained with the contrastive loss of section 2.3 on windows of 0.2 s
 and their own sound against the same clip's sound at another time; `flax_talk.metrics.synchrony`
 measures with them. Ours: each window meets all shifted sounds of its clip at once, which is the
-expectation of the paper's one false pair drawn for each true one; and where of the face the
-network looks.
+expectation of the paper's one false pair drawn for each true one; where of the face the network
+looks; and, as our people are few, random changes of light, place and voice in training.
 """
 
 from typing import Any
@@ -35,6 +35,42 @@ def view(config: ConfigDict, video: jax.Array) -> jax.Array:
     """What the network sees: the part `config.view.box` of [B, T, H, W, 3], as large as
     `config.view.size` says, in [-1, 1]."""
     return crop_and_resize(to_float(video), config.view.box, config.view.size)
+
+
+def augment(
+    config: ConfigDict, rng: jax.Array, video: jax.Array, mfcc: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`view` of clips as other cameras and microphones would have them.
+
+    Every change is drawn for a clip and is the same throughout it, up to what `config.augment`
+    says.
+
+    Args:
+        rng: [B] keys.
+        video: [B, T, H, W, 3], uint8 or float in [-1, 1].
+        mfcc: [B, 4 T, 13].
+
+    Returns:
+        (video [B, T, H', W', 3], mfcc [B, 4 T, 13]).
+    """
+    most = config.augment
+
+    def one(key, video, mfcc):
+        keys = jax.random.split(key, 6)
+        top, left, bottom, right = config.view.box
+        zoom = 1 + most.zoom * jax.random.uniform(keys[0], minval=-1)
+        move = most.shift * jax.random.uniform(keys[1], (2,), minval=-1)
+        middle = jnp.array([top + bottom, left + right]) / 2 + move
+        half = jnp.array([bottom - top, right - left]) / 2 * zoom
+        box = jnp.concatenate([middle - half, middle + half])
+        video = crop_and_resize(to_float(video), box, config.view.size)
+        contrast = 1 + most.contrast * jax.random.uniform(keys[2], (3,), minval=-1)
+        brightness = most.brightness * jax.random.uniform(keys[3], (3,), minval=-1)
+        loudness = most.loudness * jax.random.uniform(keys[4], (1,), minval=-1)
+        timbre = most.timbre * jax.random.normal(keys[5], (mfcc.shape[-1] - 1,))
+        return contrast * video + brightness, mfcc + jnp.concatenate([loudness, timbre])
+
+    return jax.vmap(one)(rng, video, mfcc)
 
 
 def window_mask(mask: jax.Array) -> jax.Array:
@@ -122,22 +158,22 @@ def losses(
     Args:
         variables: of `init`.
         batch: `video` [B, T, H, W, 3], `mfcc` [B, 4 T, 13], `mask` [B, T].
-        rng: not used, nothing is drawn.
-        train: batch normalisation by the batch.
+        rng: [B] keys.
+        train: batch normalisation by the batch, and `augment`.
         axis_name: device axis of the batch, if it is spread.
 
     Returns:
         (loss by player, new batch statistics by player, metrics by name).
     """
-    del rng
     module = players(config, axis_name)[SYNCNET]
-    entry, inputs = variables[SYNCNET], (view(config, batch["video"]), batch["mfcc"])
+    entry = variables[SYNCNET]
     stats = entry["batch_stats"]
     if train:
+        inputs = augment(config, rng, batch["video"], batch["mfcc"])
         (video, audio), new = module.apply(entry, *inputs, train=True, mutable=["batch_stats"])
         stats = new["batch_stats"]
     else:
-        video, audio = module.apply(entry, *inputs, train=False)
+        video, audio = embed(config, variables, batch["video"], batch["mfcc"])
 
     valid = window_mask(batch["mask"])
     square = jnp.square(video[:, :, None] - audio[:, None]).sum(axis=-1)

@@ -41,6 +41,7 @@ def fix(monkeypatch, config, seed=0, lengths=(12, 9, 3)):
     return video.astype(np.float64), audio.astype(np.float64), batch
 
 
+KEYS = jax.random.split(jax.random.key(0), 4)
 VARIABLES = {"syncnet": {"params": {}, "batch_stats": {}}}
 
 
@@ -58,7 +59,7 @@ def test_loss_is_the_mean_over_true_and_over_false_pairs(monkeypatch, config, tr
                 elif abs(i - j) >= 3:
                     false.append(max(2.5 - distance, 0) ** 2 / 2)
                     distances.append(distance)
-    losses, _, metrics = system.losses(config, VARIABLES, batch, None, train)
+    losses, _, metrics = system.losses(config, VARIABLES, batch, KEYS[:3], train)
     assert metrics["syncnet/true"] == pytest.approx(np.mean(true), rel=1e-5)
     assert metrics["syncnet/false"] == pytest.approx(np.mean(false), rel=1e-5)
     assert metrics["syncnet/distance_false"] == pytest.approx(np.mean(distances), rel=1e-5)
@@ -98,6 +99,26 @@ def test_resized_crop_keeps_its_place():
     np.testing.assert_allclose(got[0, :, 5, 0], rows, atol=1e-4)
 
 
+def test_clips_are_augmented_each_in_its_own_way_and_alike_throughout(config):
+    random = np.random.default_rng(0)
+    frame, column = random.integers(0, 256, (128, 96, 3)), random.normal(size=13)
+    video = np.broadcast_to(frame, (3, 4, 128, 96, 3)).astype(np.uint8)
+    mfcc = np.broadcast_to(column, (3, 16, 13)).astype(np.float32)
+    seen, heard = system.augment(config, KEYS[:3], video, mfcc)
+    plain = system.view(config, video)
+    assert seen.shape == plain.shape and heard.shape == mfcc.shape
+    for array, before in ((seen, plain), (heard, mfcc)):
+        np.testing.assert_allclose(array, np.broadcast_to(array[:, :1], array.shape), atol=1e-5)
+        changes = np.abs(np.asarray(array) - before).reshape(3, -1).max(axis=1)
+        assert (changes > 0.05).all() and len(set(changes.tolist())) == 3
+    assert np.abs(heard - mfcc)[..., 0].max() <= config.augment.loudness
+    for name in config.augment:
+        config.augment[name] = 0.0
+    seen, heard = system.augment(config, KEYS[:3], video, mfcc)
+    np.testing.assert_allclose(seen, plain, atol=1e-5)
+    np.testing.assert_array_equal(heard, mfcc)
+
+
 def test_losses_over_two_devices_are_those_of_the_whole_batch(config):
     """Unequal masks: the mean over the devices is the mean over all pairs, normalised alike."""
     random = np.random.default_rng(1)
@@ -108,13 +129,13 @@ def test_losses_over_two_devices_are_those_of_the_whole_batch(config):
         "mask": np.arange(t) < np.array([12, 12, 7, 3])[:, None],
     }
     variables = jax.jit(functools.partial(system.init, config))(jax.random.key(0), batch)
-    whole = jax.jit(lambda b: system.losses(config, variables, b, None)[1:])(batch)
+    batch["keys"] = KEYS
+    whole = jax.jit(lambda b: system.losses(config, variables, b, b["keys"])[1:])(batch)
     halves = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), batch)
 
     def device(batch):
-        return jax.lax.pmean(
-            system.losses(config, variables, batch, None, True, "data")[1:], "data"
-        )
+        result = system.losses(config, variables, batch, batch["keys"], True, "data")[1:]
+        return jax.lax.pmean(result, "data")
 
     spread = jax.jit(jax.vmap(device, axis_name="data"))(halves)
     for one, other in zip(jax.tree.leaves(spread), jax.tree.leaves(whole), strict=True):
@@ -125,6 +146,7 @@ def test_a_tiny_network_learns_when_a_mouth_opens(config):
     """A card whose mouth opens with the sound, at random."""
     config.view.update(dict(box=(0.0, 0.0, 1.0, 1.0), size=(51, 51)))
     config.optimizer.syncnet.learning_rate = 1e-2
+    config.augment.update(dict.fromkeys(config.augment, 0.0))
     random = np.random.default_rng(0)
     t = 24
     opening = random.uniform(size=(2, t)) ** 2
@@ -141,9 +163,9 @@ def test_a_tiny_network_learns_when_a_mouth_opens(config):
     state = jax.jit(init)(batch)
     train = jax.jit(functools.partial(step.train_step, system, config, optimizer))
     losses = []
-    for _ in range(60):
+    for _ in range(40):
         state, metrics = train(state, batch)
         losses.append(float(metrics["syncnet/loss"]))
     # Embeddings that know nothing cannot do better than margin^2 / 8.
     ignorant = config.loss.margin**2 / 8
-    assert np.mean(losses[-5:]) < 0.6 * ignorant < losses[0], losses[::6]
+    assert np.mean(losses[-5:]) < 0.7 * ignorant < losses[0], losses[::6]
