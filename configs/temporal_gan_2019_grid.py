@@ -40,6 +40,8 @@ def get_config(variant: str = "") -> ConfigDict:
             audio_width=16,
             # Skips from the identity encoder: the 4 smaller ones (published code), or all 5.
             num_skips=4,
+            # Frames are decoded as changes of the still (ours, off).
+            residual=False,
         )
     )
     # Channels of the first layer of each discriminator (ours).

@@ -7,10 +7,11 @@ before training starts: nothing to download. Not run: it needs an accelerator.
 
     :small           the width that two CPU cores can train, see temporal_gan_2019_grid
     :tiny            seconds on a CPU, for tests; renders its own data
-    :reconstruction  the width of :small, on the rendered corpus and on GRID speakers s1 and s4,
-                     by the reconstruction loss alone; first stage of the checkpoint that ships
-    :shipped         the second stage: goes on from the first with all discriminators;
-                     measured, see docs/results/shipped.md
+    :speech          first stage of the checkpoint that ships, on the rendered corpus and on GRID
+                     speakers s1 and s4: what the sound says of the mouth, without a picture
+    :reconstruction  second stage, goes on from the first: L1, no discriminator
+    :shipped         third stage, goes on from the second with all discriminators; measured, see
+                     docs/results/shipped.md
 
     python train.py --config configs/temporal_gan_2019_synthetic_grid.py:tiny --workdir runs/tiny
 """
@@ -20,47 +21,52 @@ from ml_collections import ConfigDict
 from configs import common, temporal_gan_2019_grid
 from flax_talk.errors import UserError
 
-# Rendered people, and GRID without its last clips of s1 and without s26 and s31.
-_MIXTURE = dict(
-    train="synthetic_grid/default/train + grid/aligned_128x96/s1[:-30] + grid/aligned_128x96/s4 "
-    "+ grid/aligned_128x96/s4 + grid/aligned_128x96/s4",
-    validation="synthetic_grid/default/validation[:16] + grid/aligned_128x96/s1[-16:]",
-    test="synthetic_grid/default/test",
-)
+STAGES = ("speech", "reconstruction", "shipped")
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The paper's config on the rendered corpus, or a variant of it."""
-    stages = ("reconstruction", "shipped")
-    if variant not in ("", "small", "tiny", *stages):
+    if variant not in ("", "small", "tiny", *STAGES):
         raise UserError(
             f"no variant {variant!r} of temporal_gan_2019_synthetic_grid: "
-            "use :small, :tiny, :reconstruction or :shipped"
+            "use :small, :tiny, :speech, :reconstruction or :shipped"
         )
-    config = temporal_gan_2019_grid.get_config("small" if variant in stages else variant)
-    config.data.update(dict(dataset="synthetic_grid", builder_config="default", prepare=True))
-    config.data.splits = ConfigDict(dict(train="train", validation="validation", test="test"))
-    if variant == "tiny":
-        config.data.builder_config = "tiny"
-    elif variant in stages:
-        config.data.splits = ConfigDict(_MIXTURE)
-        if variant == "reconstruction":
-            reconstruction(config)
-        else:
-            adversarial(config)
+    config = temporal_gan_2019_grid.get_config("small" if variant in STAGES else variant)
+    common.use_synthetic_grid(config, tiny=variant == "tiny")
+    if variant in STAGES:
+        config.data.splits = ConfigDict(common.MIXTURE)
+        config.train.validation_clips = 32
+        config.generator.residual = True
+        config.loss.landmarks = 1.0
+        change = {"speech": speech, "reconstruction": reconstruction, "shipped": adversarial}
+        change[variant](config)
     return config
 
 
+def speech(config: ConfigDict) -> None:
+    """First stage. A batch of whole clips costs no more than a few frames that are drawn."""
+    parts = dict(reconstruction=0.0, upper_reconstruction=0.0)
+    config.loss.update(dict(frame=0.0, sync=0.0, sequence=0.0, **parts))
+    # Sound has no mirror image.
+    config.data.update(dict(num_frames=75, batch_size=16, mirror=False))
+    config.optimizer.generator = common.adam(1e-3, decay=0.7, after=1)
+    config.train.update(dict(max_steps=400, samples_every=10_000, checkpoint_every=100))
+    # There is no picture to validate: the last step is the result.
+    config.train.update(dict(log_every=20, validate_every=1000, validation_clips=4))
+
+
 def reconstruction(config: ConfigDict) -> None:
-    """First stage: no discriminator."""
+    """Second stage: the picture, the mouth above all."""
     config.loss.update(dict(frame=0.0, sync=0.0, sequence=0.0))
-    config.optimizer.generator = common.adam(1e-3, decay=0.8, after=1)
-    config.train.update(dict(max_steps=4000, samples_every=400, checkpoint_every=400))
-    config.train.validation_clips = 32
+    config.loss.update(dict(mouth_reconstruction=300.0, landmarks=5.0))
+    config.optimizer.generator = common.adam(1e-3, decay=0.7, after=1)
+    config.train.update(dict(max_steps=1800, samples_every=300, checkpoint_every=150))
+    config.train.initialize_from = "runs/speech"
 
 
 def adversarial(config: ConfigDict) -> None:
-    """Second stage: all losses of the paper."""
+    """Third stage: all losses of the paper."""
+    config.loss.update(dict(mouth_reconstruction=300.0, landmarks=5.0))
     config.optimizer = ConfigDict(
         dict(
             generator=common.adam(2e-4),
@@ -69,6 +75,5 @@ def adversarial(config: ConfigDict) -> None:
             sequence_discriminator=common.adam(1e-4),
         )
     )
-    config.train.update(dict(max_steps=1500, samples_every=250, checkpoint_every=250))
-    config.train.validation_clips = 32
+    config.train.update(dict(max_steps=600, samples_every=200, checkpoint_every=150))
     config.train.initialize_from = "runs/reconstruction"

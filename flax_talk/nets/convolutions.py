@@ -250,15 +250,20 @@ class Conv(nn.Module):
 
 
 class Upsample(nn.Module):
-    """4x4 stride-2 transposed convolution without bias: [N, H, W, C] -> [N, 2H, 2W, features]."""
+    """4x4 stride-2 transposed convolution without bias: [N, H, W, C] -> [N, 2H, 2W, features].
+
+    With `zero` its weights start at 0.
+    """
 
     features: int
+    zero: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         # Each output sums 2 x 2 kernel positions, so the fan-in is 4 C and not 16 C.
-        init = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal")
+        random = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal")
+        init = nn.initializers.zeros if self.zero else random
         kernel = self.param("kernel", init, (4, 4, x.shape[-1], self.features))
         return _UPSAMPLE[implementation()](x.astype(self.dtype), kernel.astype(self.dtype))
 

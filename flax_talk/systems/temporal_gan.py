@@ -6,8 +6,9 @@ synchronisation discriminator (section 3.2), with an L1 loss on the lower half o
 (section 3.3). Ours, and fields of the config: how many frames and snippets of a clip the frame
 and synchronisation discriminators see in a step, how far the shifted audio is shifted, and the
 non-saturating form of the generator's adversarial losses; and, off unless asked for, L1 losses on
-the upper half and around the mouth, and a linear head that reads the mouth's landmarks from the
-content code, for runs too short to find the sound in the pixels alone.
+the upper half and around the mouth, a linear head that reads the mouth's landmarks from the
+content code, and frames as changes of the still, for runs too short to find the sound in the pixels
+alone.
 """
 
 from typing import Any
@@ -59,6 +60,7 @@ class Generator(nn.Module):
     noise_dim: int
     width: int
     num_skips: int
+    residual: bool
     audio_width: int
     audio_rate: int
     mouth_head: bool = False
@@ -73,7 +75,7 @@ class Generator(nn.Module):
         )
         self.content = GRU(self.content_dim, self.content_layers)
         self.noise = GRU(self.noise_dim)
-        self.decoder = FrameDecoder(self.num_skips, **shared)
+        self.decoder = FrameDecoder(self.num_skips, self.residual, **shared)
         self.mouth = nn.Dense(_MOUTH_COORDINATES)
 
     def __call__(
@@ -94,7 +96,7 @@ class Generator(nn.Module):
             train: batch statistics of the batch, not the running ones.
 
         Returns:
-            (video [B, T, H, W, 3] in (-1, 1), carry of the two GRUs after the last frame).
+            (video [B, T, H, W, 3] in [-1, 1], carry of the two GRUs after the last frame).
         """
         carry = carry or {"content": None, "noise": None}
         content_code, content = self.listen(audio_windows, carry["content"], train)
@@ -124,7 +126,7 @@ class Generator(nn.Module):
             identity_code[:, None], (*content_code.shape[:2], self.identity_dim)
         )
         latent = jnp.concatenate([content_code, jnp.tanh(noise_code), identity_code], axis=-1)
-        return self.decoder(latent, skips, train), carry
+        return self.decoder(latent, still, skips, train), carry
 
     def read_mouth(self, content_code: jax.Array) -> jax.Array:
         """Mouth landmarks [B, T, 20, 2], pixels, read linearly from the content code (ours)."""

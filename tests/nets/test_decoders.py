@@ -11,13 +11,14 @@ LATENT = 256 + 128 + 10
 
 
 def test_decoder_has_the_sizes_of_the_papers():
-    shapes = [(2, 3, LATENT), *SKIPS]
-    latent, *skips = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    shapes = [(2, 3, LATENT), (2, 128, 96, 3), *SKIPS]
+    latent, still, *skips = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
 
-    def run(latent, skips):
-        return FrameDecoder().init_with_output(jax.random.key(0), latent, skips, train=False)
+    def run(latent, still, skips):
+        decoder = FrameDecoder()
+        return decoder.init_with_output(jax.random.key(0), latent, still, skips, train=False)
 
-    video, variables = jax.eval_shape(run, latent, skips)
+    video, variables = jax.eval_shape(run, latent, still, skips)
     assert video.shape == (2, 3, 128, 96, 3)
     assert video.dtype == jnp.float32
     params = variables["params"]
@@ -85,15 +86,17 @@ def test_a_convolution_split_over_frame_and_skip_is_that_of_their_concatenation(
         return random.normal(size=shape).astype(np.float32)
 
     skips = [draw(b, 64 >> i, 32 >> i, 2**i) for i in range(1, 6)]
-    latent = draw(b, t, 7)
+    latent, still = draw(b, t, 7), draw(b, 64, 32, 3)
     decoder = FrameDecoder(num_skips)
-    shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), latent, skips, train=False))
+    shapes = jax.eval_shape(
+        lambda: decoder.init(jax.random.key(0), latent, still, skips, train=False)
+    )
     variables = jax.tree.map(lambda s: 0.2 * np.abs(draw(*s.shape)) + 0.1, shapes)
     variables["params"] = jax.tree.map(lambda s: 0.3 * draw(*s.shape), shapes["params"])
 
     @jax.jit
     def run(variables, latent, skips):
-        video = decoder.apply(variables, latent, skips, train=False)
+        video = decoder.apply(variables, latent, still, skips, train=False)
         repeated = [jnp.repeat(skip, t, axis=0) for skip in skips]
         return video, naive(variables, latent.reshape(b * t, -1), repeated)
 
@@ -101,3 +104,24 @@ def test_a_convolution_split_over_frame_and_skip_is_that_of_their_concatenation(
     assert video.shape == (b, t, 64, 32, 3)
     np.testing.assert_allclose(video, np.reshape(expected, video.shape), atol=1e-5)
     assert 0.01 < np.abs(video).max() < 1
+
+
+def test_a_residual_decoder_starts_with_the_still_and_changes_it():
+    random = np.random.default_rng(0)
+    skips = [random.normal(size=(2, 32 >> i, 32 >> i, 4)).astype(np.float32) for i in range(1, 6)]
+    latent = random.normal(size=(2, 3, 7)).astype(np.float32)
+    still = random.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
+    decoder = FrameDecoder(num_skips=5, residual=True)
+    inputs = (latent, still, skips)
+    video, variables = decoder.init_with_output(jax.random.key(0), *inputs, train=False)
+    np.testing.assert_array_equal(video, np.repeat(still[:, None], 3, axis=1))
+
+    def error(params):
+        video = decoder.apply({**variables, "params": params}, *inputs, train=False)
+        return jnp.abs(video - 0.5).mean()
+
+    gradient = jax.grad(error)(variables["params"])
+    moved = jax.tree.map(lambda p, g: p - 0.3 * g, variables["params"], gradient)
+    assert error(moved) < error(variables["params"])
+    changed = decoder.apply({**variables, "params": moved}, *inputs, train=False)
+    assert np.abs(changed).max() <= 1 and (changed[:, 0] != changed[:, 1]).any()
