@@ -9,7 +9,7 @@ numba and run on the calling thread.
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numba
@@ -29,29 +29,60 @@ TORSO_SHARE = 0.3
 """How much of the head's rotation the trunk follows."""
 
 IRIS_RADIUS, PUPIL_RADIUS = 0.068, 0.027  # in the chart of an eye
-_LIMBUS = 0.055  # where the dark ring around the iris begins
+
+_FAR = np.float32(-1e30)  # depth of an empty sample
+_EDGE_TOLERANCE = np.float32(-1e-5)  # of barycentric coordinates, so that no seam stays open
 _MIN_ALPHA = 0.06  # of a soft sample that is drawn
 # Only the nearest soft sample is drawn: a faint strand must not hide full ones behind it.
 _MIN_HAIR_ALPHA = 0.4
+
+# In compiled code a plain number makes an expression float64, so constants are float32; those of
+# the iris are not, and its colour is float64.
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_BYTE = np.float32(1 / 255)
+
+_LIMBUS = 0.055  # where the dark ring around the iris begins
+_IRIS_EDGE = np.float32(0.008)  # over which iris and pupil fade, in the chart of an eye
+# The white of an eye beside the iris, and how much of it is lost far away from it.
+_SCLERA = (np.float32(0.66), np.float32(0.62), np.float32(0.60))
+_SCLERA_LOSS = (np.float32(0.18), np.float32(0.27), np.float32(0.28))
+
+# How far light wraps around a surface that scatters it; red light reaches further in skin.
+_WRAP, _SKIN_WRAP = np.float32(0.1), np.float32(0.18)
+_HAIR_WRAP, _CLOTH_WRAP = np.float32(0.2), np.float32(0.15)
+_SKIN_REDNESS = np.float32(0.17)
+
+_SKIN_GLOSS = np.float32(0.5)  # of the gloss in the texture
+_HAIR_GLOSS = (np.float32(0.6), np.float32(0.02))  # by the hair's colour, and besides
+_EYE_GLOSS, _TEETH_GLOSS = np.float32(1.4), np.float32(0.2)
+_TONGUE_GLOSS, _FRAME_GLOSS = np.float32(0.15), np.float32(0.5)
+_WIDE_HIGHLIGHT, _NARROW_HIGHLIGHT = np.float32(0.10), np.float32(0.16)
+_HIGHLIGHT_FROM = np.float32(0.6)  # cosine below which there is none to see
+_SHEEN = np.float32(0.04)
+
+# Few triangles for so many teeth: light goes around their edges.
+_TEETH_FLATNESS = (np.float32(0.35), np.float32(0.25))
 
 # Without fastmath: it lets results depend on whether the program comes from the cache, and equal
 # corpora must be equal bytes.
 _compiled = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
+_BRIGHTEST, _KNEE = 1.25, 0.7  # linear light that is white, and from where highlights roll off
+
+
 def _srgb_table(size: int = 4096) -> np.ndarray:
-    """sRGB bytes of linear light 0 to 1 in equal steps, with a soft shoulder: uint8 [size]."""
-    light = np.linspace(0, 1.25, size)
-    # Highlights roll off above 0.7 in place of clipping.
-    knee = 0.7
-    over = np.maximum(light - knee, 0)
-    light = np.minimum(light, knee) + (1 - knee) * over / (over + (1 - knee))
+    """sRGB bytes of linear light from 0 to `_BRIGHTEST` in equal steps: uint8 [size]."""
+    light = np.linspace(0, _BRIGHTEST, size)
+    # Highlights roll off above the knee in place of clipping.
+    over = np.maximum(light - _KNEE, 0)
+    light = np.minimum(light, _KNEE) + (1 - _KNEE) * over / (over + (1 - _KNEE))
     curve = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.rint(255 * np.clip(curve, 0, 1)).astype(np.uint8)
 
 
 _SRGB = _srgb_table()
-_SRGB_STEPS = np.float32((len(_SRGB) - 1) / 1.25)
+_SRGB_STEPS = np.float32((len(_SRGB) - 1) / _BRIGHTEST)
 
 
 @_compiled
@@ -81,10 +112,15 @@ def _deform(rest, moved, directions, expression, out):
 
 @_compiled
 def _place(vertices, head_share, pose, head, trunk, oversampling, out):
-    """Vertices [N, 3] -> samples: x, y (down) from the centre of the first, and depth, dm."""
+    """Writes vertices [N, 3] as samples: column, row (down), and depth in the same unit.
+
+    head_share [N] blends the rotation of the head with that of the trunk; head and trunk [3, 3]
+    are room for the two.
+    """
     _rotation(pose[0], pose[1], pose[2], head)
     _rotation(pose[0] * TORSO_SHARE, pose[1] * TORSO_SHARE, pose[2] * TORSO_SHARE, trunk)
     scale = pose[5] * oversampling
+    # The centre of a pixel is that of its samples.
     left = (pose[3] + 0.5) * oversampling - 0.5
     top = (pose[4] + 0.5) * oversampling - 0.5
     for v in range(vertices.shape[0]):
@@ -143,7 +179,7 @@ def _alpha(texture, u, v):
     size = texture.shape[0]
     column = min(max(int(u * size), 0), size - 1)
     row = min(max(int(v * size), 0), size - 1)
-    return texture[row, column, 3] * np.float32(1 / 255)
+    return texture[row, column, 3] * _BYTE
 
 
 @_compiled
@@ -165,11 +201,17 @@ def rasterize(
 ):
     """Draws triangles first..last into the z-buffer [H, W] in front of the given depth.
 
-    index holds the triangle of a sample, -1 for none; weight_b and weight_c are its barycentric
-    coordinates there. Soft triangles leave out samples that are all but transparent.
+    Args:
+        points: float32 [N, 3], column, row and depth (greater is nearer).
+        triangles: int32 [F, 3].
+        first, last: which of them to draw.
+        two_sided: bool [F], drawn from behind too.
+        materials, uv, textures, coverage: as in `Speaker`; what is opaque needs none of them.
+        soft: leaves out samples that are all but transparent.
+        depth, index, weight_b, weight_c: [H, W], written: depth, triangle (must hold -1 for none)
+            and barycentric coordinates of its second and third corner there.
     """
     height, width = depth.shape
-    tolerance = np.float32(-1e-5)
     for t in range(first, last):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
         x0, y0, z0 = points[a, 0], points[a, 1], points[a, 2]
@@ -195,7 +237,7 @@ def rasterize(
                 wb += step_b
                 wc += step_c
                 wa = np.float32(1) - wb - wc
-                if wa < tolerance or wb < tolerance or wc < tolerance:
+                if wa < _EDGE_TOLERANCE or wb < _EDGE_TOLERANCE or wc < _EDGE_TOLERANCE:
                     continue
                 z = wa * z0 + wb * z1 + wc * z2
                 if z <= depth[y, x]:
@@ -215,34 +257,102 @@ def rasterize(
                 weight_c[y, x] = wc
 
 
+class _Look(NamedTuple):
+    """What shading needs: arrays as in `Speaker`, and the normals [N, 3] of the current frame."""
+
+    triangles: np.ndarray
+    uv: np.ndarray
+    materials: np.ndarray
+    normals: np.ndarray
+    access: np.ndarray
+    coverage: np.ndarray
+    textures: np.ndarray
+    colours: np.ndarray
+    iris: np.ndarray
+    lights: np.ndarray
+
+
 @_compiled
-def _shade(
-    t,
-    wb,
-    wc,
-    triangles,
-    uv,
-    materials,
-    normals,
-    access,
-    coverage,
-    textures,
-    colours,
-    iris,
-    lights,
-    out,
-):
+def _clamp(value):
+    return min(max(value, _ZERO), _ONE)
+
+
+@_compiled
+def _texel(texture, u, v, out):
+    """Writes a texture uint8 [S, S, 4] at (u, v) in [0, 1] to out [4], 0 to 1, bilinear."""
+    size = np.float32(texture.shape[0])
+    last = size - np.float32(1.001)  # so that its right neighbour is in the texture
+    fu = min(max(u * size - _HALF, _ZERO), last)
+    fv = min(max(v * size - _HALF, _ZERO), last)
+    iu, iv = int(fu), int(fv)
+    fu, fv = fu - np.float32(iu), fv - np.float32(iv)
+    w00, w01 = (_ONE - fu) * (_ONE - fv), fu * (_ONE - fv)
+    w10, w11 = (_ONE - fu) * fv, fu * fv
+    for k in range(4):
+        out[k] = (
+            w00 * texture[iv, iu, k]
+            + w01 * texture[iv, iu + 1, k]
+            + w10 * texture[iv + 1, iu, k]
+            + w11 * texture[iv + 1, iu + 1, k]
+        ) * _BYTE
+
+
+@_compiled
+def _eye(u, v, iris):
+    """Colour of an eye at (u, v) of its chart, whose middle is the pupil's."""
+    du, dv = u - _HALF, v - _HALF
+    d = math.sqrt(du * du + dv * dv)
+    # The sclera is duller and redder away from the iris.
+    away = _clamp((d - IRIS_RADIUS) * np.float32(6))
+    red = _SCLERA[0] - _SCLERA_LOSS[0] * away
+    green = _SCLERA[1] - _SCLERA_LOSS[1] * away
+    blue = _SCLERA[2] - _SCLERA_LOSS[2] * away
+    inside = _clamp((IRIS_RADIUS - d) / _IRIS_EDGE)
+    if inside > 0:
+        ring = _clamp((d - _LIMBUS) * np.float32(60))
+        # The cornea gathers light on one half of the iris.
+        glow = np.float32(0.75) + _HALF * max(-dv, np.float32(-0.05)) / np.float32(0.07)
+        tone = (_ONE - np.float32(0.6) * ring) * glow
+        pupil = _clamp((PUPIL_RADIUS - d) / _IRIS_EDGE + _HALF)
+        tone *= _ONE - np.float32(0.93) * pupil
+        red += inside * (iris[0] * tone - red)
+        green += inside * (iris[1] * tone - green)
+        blue += inside * (iris[2] * tone - blue)
+    return red, green, blue
+
+
+@_compiled
+def _highlight(cosine, gloss, sharp):
+    """The light's mirror image, by the cosine between the normal and the direction half way."""
+    if cosine <= _HIGHLIGHT_FROM or gloss <= 0:
+        return _ZERO
+    q = cosine * cosine
+    q *= q
+    q *= q
+    wide = q  # power 8
+    q *= q
+    q *= q
+    if sharp:
+        q *= q
+        q *= q
+        return gloss * q  # power 128
+    return gloss * (_WIDE_HIGHLIGHT * wide + _NARROW_HIGHLIGHT * q)
+
+
+@_compiled
+def _shade(t, wb, wc, look, out):
     """Writes linear RGB and alpha of one sample of triangle t to out [4].
 
-    lights [5, 3]: direction and colour of the key, the same of the fill, colour of the ambient.
+    The sample lies at the weights wb and wc of the triangle's second and third corner.
     """
-    one = np.float32(1)
-    wa = one - wb - wc
-    a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+    normals, access, coverage, uv = look.normals, look.access, look.coverage, look.uv
+    lights = look.lights
+    wa = _ONE - wb - wc
+    a, b, c = look.triangles[t, 0], look.triangles[t, 1], look.triangles[t, 2]
     nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
     ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
     nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
-    scale = one / (math.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
+    scale = _ONE / (math.sqrt(nx * nx + ny * ny + nz * nz) + np.float32(1e-9))
     nx, ny, nz = nx * scale, ny * scale, nz * scale
     if nz < 0:
         nx, ny, nz = -nx, -ny, -nz
@@ -251,146 +361,115 @@ def _shade(
     ambient = wa * access[a, 0] + wb * access[b, 0] + wc * access[c, 0]
     key = wa * access[a, 1] + wb * access[b, 1] + wc * access[c, 1]
     alpha = wa * coverage[a] + wb * coverage[b] + wc * coverage[c]
-    material = materials[t]
-    if material == TEETH:
-        # Few triangles for so many teeth: light goes around their edges.
-        nx, ny = np.float32(0.35) * nx, np.float32(0.25) * ny
-        nz = math.sqrt(one - nx * nx - ny * ny)
-    gloss = np.float32(0)
-    wrap = np.float32(0.1)
-    redness = np.float32(0)
+
+    material = look.materials[t]
+    gloss, wrap, redness = _ZERO, _WRAP, _ZERO
     if material <= CLOTH:
-        texture = textures[material]
-        size = np.float32(texture.shape[0])
-        fu = min(max(u * size - np.float32(0.5), np.float32(0)), size - np.float32(1.001))
-        fv = min(max(v * size - np.float32(0.5), np.float32(0)), size - np.float32(1.001))
-        iu, iv = int(fu), int(fv)
-        fu, fv = fu - np.float32(iu), fv - np.float32(iv)
-        w00, w01 = (one - fu) * (one - fv), fu * (one - fv)
-        w10, w11 = (one - fu) * fv, fu * fv
-        for k in range(4):
-            out[k] = (
-                w00 * texture[iv, iu, k]
-                + w01 * texture[iv, iu + 1, k]
-                + w10 * texture[iv + 1, iu, k]
-                + w11 * texture[iv + 1, iu + 1, k]
-            ) * np.float32(1 / 255)
+        _texel(look.textures[material], u, v, out)
         # Textures hold square roots of linear light, which wastes no steps on highlights.
         red, green, blue = out[0] * out[0], out[1] * out[1], out[2] * out[2]
         if material <= BODY:
-            gloss = out[3] * np.float32(0.5)
-            wrap, redness = np.float32(0.18), np.float32(0.17)
+            gloss = out[3] * _SKIN_GLOSS
+            wrap, redness = _SKIN_WRAP, _SKIN_REDNESS
         elif material == HAIR:
             alpha *= out[3]
-            gloss = np.float32(0.6) * (red + green + blue) + np.float32(0.02)
-            wrap = np.float32(0.2)
+            gloss = _HAIR_GLOSS[0] * (red + green + blue) + _HAIR_GLOSS[1]
+            wrap = _HAIR_WRAP
         else:
             alpha *= out[3]
-            wrap = np.float32(0.15)
+            wrap = _CLOTH_WRAP
     elif material == EYE:
-        du, dv = u - np.float32(0.5), v - np.float32(0.5)
-        d = math.sqrt(du * du + dv * dv)
-        gloss = np.float32(1.4)
-        # The sclera is duller and redder away from the iris.
-        away = min(max((d - IRIS_RADIUS) * np.float32(6), np.float32(0)), one)
-        red = np.float32(0.66) - np.float32(0.18) * away
-        green = np.float32(0.62) - np.float32(0.27) * away
-        blue = np.float32(0.60) - np.float32(0.28) * away
-        edge = np.float32(0.008)
-        inside = min(max((IRIS_RADIUS - d) / edge, np.float32(0)), one)
-        if inside > 0:
-            ring = min(max((d - _LIMBUS) * np.float32(60), np.float32(0)), one)
-            glow = np.float32(0.75) + np.float32(0.5) * max(-dv, np.float32(-0.05)) / np.float32(
-                0.07
-            )
-            tone = (one - np.float32(0.6) * ring) * glow
-            pupil = min(max((PUPIL_RADIUS - d) / edge + np.float32(0.5), np.float32(0)), one)
-            tone *= one - np.float32(0.93) * pupil
-            red += inside * (iris[0] * tone - red)
-            green += inside * (iris[1] * tone - green)
-            blue += inside * (iris[2] * tone - blue)
+        red, green, blue = _eye(u, v, look.iris)
+        gloss = _EYE_GLOSS
     else:
+        colours = look.colours
         red, green, blue = colours[material, 0], colours[material, 1], colours[material, 2]
         if material == TEETH:
-            gloss = np.float32(0.2)
+            gloss = _TEETH_GLOSS
+            nx, ny = _TEETH_FLATNESS[0] * nx, _TEETH_FLATNESS[1] * ny
+            nz = math.sqrt(_ONE - nx * nx - ny * ny)
         elif material == TONGUE:
-            gloss = np.float32(0.15)
+            gloss = _TONGUE_GLOSS
         elif material == FRAME:
-            gloss = np.float32(0.5)
+            gloss = _FRAME_GLOSS
 
+    # Rows of the lights: direction and colour of the key, of the fill, colour of the ambient.
     lx, ly, lz = lights[0, 0], lights[0, 1], lights[0, 2]
     facing = nx * lx + ny * ly + nz * lz
-    zero = np.float32(0)
-    direct_red = max(zero, (facing + wrap + redness) / (one + wrap + redness)) * key
-    direct = max(zero, (facing + wrap) / (one + wrap)) * key
-    fill = max(zero, nx * lights[2, 0] + ny * lights[2, 1] + nz * lights[2, 2]) * ambient
+    direct_red = max(_ZERO, (facing + wrap + redness) / (_ONE + wrap + redness)) * key
+    direct = max(_ZERO, (facing + wrap) / (_ONE + wrap)) * key
+    fill = max(_ZERO, nx * lights[2, 0] + ny * lights[2, 1] + nz * lights[2, 2]) * ambient
     sky = ambient * (np.float32(0.7) + np.float32(0.3) * ny)
     # Light inside the skin: what is occluded turns red in place of black.
-    sky_red = sky + redness * np.float32(0.5) * (one - ambient) * ambient
-    hx, hy, hz = lx, ly, lz + one
-    half = one / math.sqrt(hx * hx + hy * hy + hz * hz)
-    q = (nx * hx + ny * hy + nz * hz) * half
-    highlight = zero
-    if q > np.float32(0.6) and gloss > 0:
-        q *= q
-        q *= q
-        q *= q
-        wide = q
-        q *= q
-        q *= q
-        if material == EYE:
-            q *= q
-            q *= q
-            highlight = gloss * q
-        else:
-            highlight = gloss * (np.float32(0.10) * wide + np.float32(0.16) * q)
-        highlight *= key
-    # Light that grazes the outline, as skin and hair have a sheen there.
-    graze = (one - nz) * (one - nz)
-    sheen = np.float32(0.04) * graze * graze * ambient * (one if material <= CLOTH else zero)
+    sky_red = sky + redness * _HALF * (_ONE - ambient) * ambient
+    hx, hy, hz = lx, ly, lz + _ONE
+    half = _ONE / math.sqrt(hx * hx + hy * hy + hz * hz)
+    highlight = _highlight((nx * hx + ny * hy + nz * hz) * half, gloss, material == EYE) * key
+    # Light that grazes the outline, as skin, hair and cloth have a sheen there.
+    graze = (_ONE - nz) * (_ONE - nz)
+    sheen = _SHEEN * graze * graze * ambient * (_ONE if material <= CLOTH else _ZERO)
     out[0] = red * (direct_red * lights[1, 0] + fill * lights[3, 0] + sky_red * lights[4, 0])
     out[1] = green * (direct * lights[1, 1] + fill * lights[3, 1] + sky * lights[4, 1])
     out[2] = blue * (direct * lights[1, 2] + fill * lights[3, 2] + sky * lights[4, 2])
     out[0] += highlight * lights[1, 0] + sheen
     out[1] += highlight * lights[1, 1] + sheen
     out[2] += highlight * lights[1, 2] + sheen
-    out[3] = min(max(alpha, zero), one)
+    out[3] = _clamp(alpha)
 
 
 @_compiled
 def _same_triangle(index, weight_b, weight_c, top, left, oversampling):
-    """Whether all samples of a pixel lie in one triangle; its index and mean barycentrics there."""
-    t = index[top, left]
-    wb, wc = np.float32(0), np.float32(0)
+    """Whether all samples of a pixel lie in one triangle; its index and mean barycentrics there.
+
+    Of the two layers [2, H, W] the soft one must be empty.
+    """
+    t = index[0, top, left]
+    wb, wc = _ZERO, _ZERO
     for r in range(top, top + oversampling):
         for s in range(left, left + oversampling):
-            if index[r, s] != t:
+            if index[0, r, s] != t or index[1, r, s] >= 0:
                 return False, t, wb, wc
-            wb += weight_b[r, s]
-            wc += weight_c[r, s]
+            wb += weight_b[0, r, s]
+            wc += weight_c[0, r, s]
     share = np.float32(1 / oversampling**2)
     return True, t, wb * share, wc * share
 
 
 @_compiled
+def _mean_of_samples(
+    index, weight_b, weight_c, top, left, oversampling, look, backdrop, colour, total
+):
+    """Writes the mean colour of a pixel's samples, soft over opaque over backdrop, to total [3]."""
+    share = np.float32(1 / oversampling**2)
+    total[:] = 0
+    for r in range(top, top + oversampling):
+        for s in range(left, left + oversampling):
+            red, green, blue = backdrop[0], backdrop[1], backdrop[2]
+            for layer in range(2):
+                t = index[layer, r, s]
+                if t < 0:
+                    continue
+                _shade(t, weight_b[layer, r, s], weight_c[layer, r, s], look, colour)
+                alpha = colour[3] if layer == 1 else _ONE
+                red += alpha * (colour[0] - red)
+                green += alpha * (colour[1] - green)
+                blue += alpha * (colour[2] - blue)
+            total[0] += share * red
+            total[1] += share * green
+            total[2] += share * blue
+
+
+@_compiled
 def _render_frames(
     rest,
+    head_share,
+    num_opaque,
+    two_sided,
+    look,
     moved,
     directions,
     expression,
     pose,
-    head_share,
-    triangles,
-    num_opaque,
-    two_sided,
-    materials,
-    uv,
-    access,
-    coverage,
-    textures,
-    colours,
-    iris,
-    lights,
     background,
     oversampling,
     table,
@@ -400,31 +479,33 @@ def _render_frames(
     """Draws all frames of a clip; arrays as in `Speaker`, out uint8 [T, H, W, 3]."""
     frames, height, width = out.shape[0], out.shape[1], out.shape[2]
     rows, columns = height * oversampling, width * oversampling
+    triangles = look.triangles
     depth = np.empty((rows, columns), np.float32)
+    # Two layers: the opaque triangles, and the soft ones before them.
     index = np.empty((2, rows, columns), np.int32)
     weight_b = np.empty((2, rows, columns), np.float32)
     weight_c = np.empty((2, rows, columns), np.float32)
-    vertices, points, normals = np.empty_like(rest), np.empty_like(rest), np.empty_like(rest)
+    vertices, points = np.empty_like(rest), np.empty_like(rest)
     head, trunk = np.empty((3, 3), np.float32), np.empty((3, 3), np.float32)
     colour = np.empty(4, np.float32)
     total = np.empty(3, np.float32)
-    share = np.float32(1 / oversampling**2)
     for frame in range(frames):
         _deform(rest, moved, directions, expression[frame], vertices)
         _place(vertices, head_share, pose[frame], head, trunk, oversampling, points)
-        vertex_normals(points, triangles, normals)
-        depth[:] = np.float32(-1e30)
+        vertex_normals(points, triangles, look.normals)
+        depth[:] = _FAR
         index[:] = -1
+        # Two calls with a constant each: numba compiles the opaque one without its soft branch.
         rasterize(
             points,
             triangles,
             0,
             num_opaque,
             two_sided,
-            materials,
-            uv,
-            textures,
-            coverage,
+            look.materials,
+            look.uv,
+            look.textures,
+            look.coverage,
             False,
             depth,
             index[0],
@@ -437,10 +518,10 @@ def _render_frames(
             num_opaque,
             triangles.shape[0],
             two_sided,
-            materials,
-            uv,
-            textures,
-            coverage,
+            look.materials,
+            look.uv,
+            look.textures,
+            look.coverage,
             True,
             depth,
             index[1],
@@ -451,69 +532,29 @@ def _render_frames(
             for x in range(width):
                 top, left = y * oversampling, x * oversampling
                 uniform, t, wb, wc = _same_triangle(
-                    index[0], weight_b[0], weight_c[0], top, left, oversampling
+                    index, weight_b, weight_c, top, left, oversampling
                 )
-                clear = True
-                for r in range(top, top + oversampling):
-                    for s in range(left, left + oversampling):
-                        clear = clear and index[1, r, s] < 0
-                if uniform and clear:
-                    # Inside a triangle one sample is as good as all.
-                    if t < 0:
-                        total[:] = background[y, x]
-                    else:
-                        _shade(
-                            t,
-                            wb,
-                            wc,
-                            triangles,
-                            uv,
-                            materials,
-                            normals,
-                            access,
-                            coverage,
-                            textures,
-                            colours,
-                            iris,
-                            lights,
-                            colour,
-                        )
-                        total[:] = colour[:3]
+                if not uniform:
+                    _mean_of_samples(
+                        index,
+                        weight_b,
+                        weight_c,
+                        top,
+                        left,
+                        oversampling,
+                        look,
+                        background[y, x],
+                        colour,
+                        total,
+                    )
+                elif t < 0:
+                    total[:] = background[y, x]
                 else:
-                    total[:] = 0
-                    for r in range(top, top + oversampling):
-                        for s in range(left, left + oversampling):
-                            red, green = background[y, x, 0], background[y, x, 1]
-                            blue = background[y, x, 2]
-                            for layer in range(2):
-                                t = index[layer, r, s]
-                                if t < 0:
-                                    continue
-                                _shade(
-                                    t,
-                                    weight_b[layer, r, s],
-                                    weight_c[layer, r, s],
-                                    triangles,
-                                    uv,
-                                    materials,
-                                    normals,
-                                    access,
-                                    coverage,
-                                    textures,
-                                    colours,
-                                    iris,
-                                    lights,
-                                    colour,
-                                )
-                                alpha = colour[3] if layer == 1 else np.float32(1)
-                                red += alpha * (colour[0] - red)
-                                green += alpha * (colour[1] - green)
-                                blue += alpha * (colour[2] - blue)
-                            total[0] += share * red
-                            total[1] += share * green
-                            total[2] += share * blue
+                    # Inside a triangle one sample is as good as all.
+                    _shade(t, wb, wc, look, colour)
+                    total[:] = colour[:3]
                 for k in range(3):
-                    step = int(total[k] * table_steps + np.float32(0.5))
+                    step = int(total[k] * table_steps + _HALF)
                     out[frame, y, x, k] = table[min(max(step, 0), table.shape[0] - 1)]
 
 
@@ -572,24 +613,28 @@ class Renderer:
         expression, pose = _clip(expression, pose)
         moved, directions = _expression_directions()
         frames = np.empty((len(pose), *self.image_size, 3), np.uint8)
+        look = _Look(
+            triangles=speaker.triangles,
+            uv=speaker.uv,
+            materials=speaker.materials,
+            normals=np.empty_like(speaker.vertices),
+            access=speaker.access,
+            coverage=speaker.coverage,
+            textures=speaker.textures,
+            colours=speaker.colours,
+            iris=speaker.iris,
+            lights=speaker.lights,
+        )
         _render_frames(
             speaker.vertices,
+            speaker.head_share,
+            speaker.num_opaque,
+            speaker.two_sided,
+            look,
             moved,
             directions,
             expression,
             pose,
-            speaker.head_share,
-            speaker.triangles,
-            speaker.num_opaque,
-            speaker.two_sided,
-            speaker.materials,
-            speaker.uv,
-            speaker.access,
-            speaker.coverage,
-            speaker.textures,
-            speaker.colours,
-            speaker.iris,
-            speaker.lights,
             self._background(speaker.background),
             self.oversampling,
             _SRGB,
