@@ -22,7 +22,7 @@ from types import ModuleType
 from flax_talk.errors import UserError
 
 # Name in a config -> module of this package.
-_SYSTEMS = {"temporal_gan_2019": "temporal_gan", "syncnet": "syncnet"}
+_SYSTEMS = {"temporal_gan_2019": "temporal_gan", "syncnet": "syncnet", "lipnet": "lipnet"}
 
 
 def get_system(name: str) -> ModuleType:

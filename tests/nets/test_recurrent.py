@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from flax_talk.nets.recurrent import GRU
+from flax_talk.nets.recurrent import GRU, BidirectionalGRU, hard_sigmoid
 
 B, T, F, H = 3, 7, 4, 5
 
@@ -85,3 +85,47 @@ def test_gradient_is_finite_and_reaches_every_parameter():
     for name, grad in grads.items():
         assert np.isfinite(grad).all(), name
         assert (np.asarray(grad) != 0).any(), name
+
+
+def test_gru_with_the_reset_before_the_product_follows_the_equations_of_keras():
+    """Keras with reset_after=False: one bias, other gates, the state reset before its matrix."""
+    random = np.random.default_rng(3)
+    x = random.normal(size=(B, T, F)).astype(np.float32)
+    gru = GRU(H, reset_after=False, gate=hard_sigmoid)
+    shapes = jax.eval_shape(lambda: gru.init(jax.random.key(0), x))["params"]
+    params = jax.tree.map(lambda s: random.normal(size=s.shape).astype(np.float32), shapes)
+    outputs, _ = jax.jit(gru.apply)({"params": params}, x)
+
+    w_reset, w_update, w_new = np.split(np.float64(params["input_kernel_0"]), 3, axis=1)
+    u_reset, u_update, u_new = np.split(np.float64(params["recurrent_kernel_0"]), 3, axis=1)
+    bias = np.float64(params["input_bias_0"]) + params["recurrent_bias_0"]
+    b_reset, b_update, b_new = np.split(bias, 3)
+    h = np.zeros((B, H))
+    for t in range(T):
+        reset = np.clip(0.2 * (x[:, t] @ w_reset + h @ u_reset + b_reset) + 0.5, 0, 1)
+        update = np.clip(0.2 * (x[:, t] @ w_update + h @ u_update + b_update) + 0.5, 0, 1)
+        new = np.tanh(x[:, t] @ w_new + (reset * h) @ u_new + b_new)
+        h = update * h + (1 - update) * new
+        np.testing.assert_allclose(outputs[:, t], h, atol=1e-5)
+
+
+def test_both_directions_see_the_valid_steps_alone():
+    """Each clip by itself, cut to its length, layer by layer from two plain GRUs."""
+    random = np.random.default_rng(4)
+    x = random.normal(size=(B, T, F)).astype(np.float32)
+    lengths = (T, 4, 1)
+    mask = np.arange(T) < np.array(lengths)[:, None]
+    net = BidirectionalGRU(H, 2)
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), x, mask))["params"]
+    assert set(shapes) == {"forward_0", "backward_0", "forward_1", "backward_1"}
+    params = jax.tree.map(lambda s: random.normal(size=s.shape).astype(np.float32), shapes)
+    outputs = np.asarray(jax.jit(net.apply)({"params": params}, x, mask))
+    assert outputs.shape == (B, T, 2 * H)
+    for clip, length in enumerate(lengths):
+        y = x[clip : clip + 1, :length].astype(np.float64)
+        for layer in range(2):
+            start = np.zeros((1, 1, H))
+            there, _ = reference(params[f"forward_{layer}"], y, 1, start)
+            back, _ = reference(params[f"backward_{layer}"], y[:, ::-1], 1, start)
+            y = np.concatenate([there, back[:, ::-1]], axis=-1)
+        np.testing.assert_allclose(outputs[clip, :length], y[0], atol=1e-5)
