@@ -60,7 +60,7 @@ def reconstruction(config: ConfigDict) -> None:
     config.loss.update(dict(frame=0.0, sync=0.0, sequence=0.0))
     config.loss.update(dict(mouth_reconstruction=300.0, landmarks=5.0))
     config.optimizer.generator = common.adam(1e-3, decay=0.7, after=1)
-    config.train.update(dict(max_steps=1800, samples_every=300, checkpoint_every=150))
+    config.train.update(dict(max_steps=1410, samples_every=300, checkpoint_every=150))
     config.train.initialize_from = "runs/speech"
 
 
@@ -75,5 +75,5 @@ def adversarial(config: ConfigDict) -> None:
             sequence_discriminator=common.adam(1e-4),
         )
     )
-    config.train.update(dict(max_steps=600, samples_every=200, checkpoint_every=150))
+    config.train.update(dict(max_steps=452, samples_every=200, checkpoint_every=150))
     config.train.initialize_from = "runs/reconstruction"

@@ -17,7 +17,7 @@ from flax_talk.errors import UserError
 
 TEXT = "Place blue at F two now. Hello, I am a picture that learned to speak."
 VOICES = {"rendered": "en-gb-x-rp+m3", "photograph": "en-us+f2"}
-RENDERED_SEED = 2026  # of a person who is in no data set
+RENDERED_SEED = 3006  # of a person who is in no data set
 
 
 def main(argv: Sequence[str] | None = None) -> int:
