@@ -1,6 +1,6 @@
 """Draws docs/pictures/demo.jpg: what `make demo` made, every few frames.
 
-    python scripts/draw_demo.py --videos out --out docs/pictures/demo.jpg
+python scripts/draw_demo.py --videos out --out docs/pictures/demo.jpg
 """
 
 import argparse
