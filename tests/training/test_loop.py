@@ -12,6 +12,7 @@ import pytest
 from configs import syncnet_grid
 from flax_talk.errors import UserError
 from flax_talk.training import loop
+from flax_talk.training import step as steps
 from flax_talk.training.checkpoints import load_config, load_variables
 from flax_talk.training.loop import _judge, train_and_evaluate
 from input_pipeline import media
@@ -81,26 +82,23 @@ def test_sigterm_saves_and_the_run_goes_on_from_there(config, tmp_path, monkeypa
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_run_starts_from_the_variables_of_another(config, tmp_path):
-    train_and_evaluate(config, tmp_path / "first")
-    variables, _ = load_variables(tmp_path / "first")
-    config.train.update(dict(initialize_from=str(tmp_path / "first"), max_steps=1))
-    # A rate of zero: what the run saves is what it started from.
-    for player in config.optimizer.values():
-        player.learning_rate = 0.0
-    train_and_evaluate(config, tmp_path / "second")
-    started, _ = load_variables(tmp_path / "second")
-    params = {player: entry["params"] for player, entry in variables.items()}
-    assert jax.tree.all(
-        jax.tree.map(
-            lambda a, b: (a == b).all(),
-            params,
-            {player: entry["params"] for player, entry in started.items()},
-        )
-    )
-    config.generator.width = 4
-    with pytest.raises(UserError, match="generator has other sizes"):
-        train_and_evaluate(config, tmp_path / "third")
+def test_a_run_starts_from_the_variables_of_another(tiny_run):
+    variables, _ = load_variables(tiny_run)
+    players = {player: entry["params"] for player, entry in variables.items()}
+    zeros = jax.tree.map(np.zeros_like, {**players, "critic": {"kernel": np.ones(3)}})
+    stats = {player: entry.get("batch_stats") or {} for player, entry in variables.items()}
+    fields = dict(step=0, opt_state=None, rng=None)
+    state = steps.TrainState(params=zeros, batch_stats={**stats, "critic": {}}, **fields)
+    started = loop._initialize(state, str(tiny_run))
+    # A player that the other run lacks keeps what it has.
+    assert not started.params["critic"]["kernel"].any()
+    for player, params in players.items():
+        jax.tree.map(np.testing.assert_array_equal, started.params[player], params)
+        jax.tree.map(np.testing.assert_array_equal, started.batch_stats[player], stats[player])
+    player = next(iter(players))
+    zeros[player] = jax.tree.map(lambda leaf: np.zeros((*leaf.shape, 2)), zeros[player])
+    with pytest.raises(UserError, match=f"{player} has other sizes"):
+        loop._initialize(state.replace(params=zeros), str(tiny_run))
 
 
 def test_a_run_of_another_system_is_not_overwritten(config, tmp_path):
