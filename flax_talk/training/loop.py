@@ -66,8 +66,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     players = jax.eval_shape(functools.partial(system.init, config), jax.random.key(0), example)
     optimizer = optimizers.make_optimizer(config.optimizer, players, steps_per_epoch)
     state = jax.jit(functools.partial(steps.init_state, system, config, optimizer))(example)
-    if config.train.initialize_from:
-        state = _initialize(state, config.train.initialize_from)
     state = parallel.replicate(mesh, state)
     iterator = iter(loader)
     train_step = parallel.parallelize(
@@ -83,6 +81,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     if saved.latest_step is not None:
         state, progress = saved.restore(state, iterator)
         print(f"{workdir}: going on from step {saved.latest_step} of {total}")
+    elif config.train.initialize_from:
+        state = parallel.replicate(mesh, _initialize(state, config.train.initialize_from))
     writer = Writer(workdir) if jax.process_index() == 0 else None
     sigterm = _Sigterm()
     step = int(state.step)
