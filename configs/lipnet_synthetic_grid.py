@@ -6,6 +6,9 @@ The sizes of `lipnet_grid`, on people who are rendered before training starts: n
 download. Not run: it needs an accelerator.
 
     :small    the width that two CPU cores can train, see lipnet_grid
+    :words    :small on about two words at a time, of the rendered corpus and of GRID speakers s1
+              and s4: what the checkpoint that ships starts from
+    :shipped  whole sentences, from there: the checkpoint that ships
     :tiny     seconds on a CPU, for tests; renders its own data
 
     python train.py --config configs/lipnet_synthetic_grid.py:tiny --workdir runs/tiny
@@ -19,8 +22,20 @@ from flax_talk.errors import UserError
 
 def get_config(variant: str = "") -> ConfigDict:
     """The paper's config on the rendered corpus, or a variant of it."""
-    if variant not in ("", "small", "tiny"):
-        raise UserError(f"no variant {variant!r} of lipnet_synthetic_grid: use :small or :tiny")
-    config = lipnet_grid.get_config(variant)
+    shipped = variant in ("words", "shipped")
+    if variant not in ("", "small", "tiny") and not shipped:
+        raise UserError(
+            f"no variant {variant!r} of lipnet_synthetic_grid: "
+            "use :small, :words, :shipped or :tiny"
+        )
+    config = lipnet_grid.get_config("small" if shipped else variant)
     common.use_synthetic_grid(config, tiny=variant == "tiny")
+    if shipped:
+        config.data.splits = ConfigDict(common.MIXTURE)
+        config.train.validation_clips = 32
+    if variant == "words":
+        # Short texts are aligned sooner than long ones.
+        config.data.update(dict(num_frames=32, batch_size=16))
+    elif variant == "shipped":
+        config.train.initialize_from = "runs/words"
     return config

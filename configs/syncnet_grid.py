@@ -60,9 +60,11 @@ def get_config(variant: str = "") -> ConfigDict:
             # shares of the face and of the view ...
             shift=0.03,
             zoom=0.05,
-            # ... of each colour, in shares and in units of [-1, 1] ...
+            # ... of each colour, in shares and in units of [-1, 1], and the deviation of what each
+            # takes of the others ...
             contrast=0.3,
             brightness=0.3,
+            mixing=0.0,
             # ... of the sound's log energy, and the deviation of what is added to its spectrum.
             loudness=1.5,
             timbre=2.0,

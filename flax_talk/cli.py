@@ -73,13 +73,32 @@ def _animate(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from flax_talk.evaluation import evaluate, table
+    from flax_talk.evaluation import report
+    from flax_talk.evaluation.evaluate import compare, evaluate
+    from flax_talk.evaluation.measures import Judges
 
-    result = evaluate(args.checkpoint, args.data_dir, args.split, args.out)
-    if args.json:
-        _print_json(result)
+    given = {name: getattr(args, name) for name in Judges._fields if getattr(args, name)}
+    common = dict(out=args.out, metrics=_words(args.metrics), judges=Judges(**given))
+    if (args.videos is None) != (args.references is None):
+        raise UserError("--videos and --references go together: give both")
+    if (args.videos is None) == (args.checkpoint is None):
+        raise UserError("give either --checkpoint, or --videos and --references")
+    if args.videos is not None:
+        result = compare(args.videos, args.references, is_aligned=args.aligned, **common)
     else:
-        print(table(result), end="")
+        where = dict(data_dir=args.data_dir, dataset=args.dataset, split=args.split)
+        sizes = dict(limit=args.limit, batch_size=args.batch_size)
+        result = evaluate(args.checkpoint, **where, **sizes, **common)
+    if args.json:
+        print(report.to_json(result), end="")
+        return
+    print(report.table(result), end="")
+    if text := report.effort(result):
+        print(text, file=sys.stderr)
+
+
+def _words(text: str | None) -> list[str]:
+    return [word for word in (text or "").replace(",", " ").split()]
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -220,14 +239,31 @@ def _parser() -> argparse.ArgumentParser:
     add = command(
         _evaluate,
         "evaluate",
-        "Measure a checkpoint on clips of a split, beside repeating the still frame.",
-        "flax-talk evaluate --checkpoint runs/small --data-dir data --split test --out results",
+        "Measure a checkpoint on clips of a split, or videos against references of the same names.",
+        "flax-talk evaluate --checkpoint runs/small --data-dir data --split test --out results\n"
+        "          flax-talk evaluate --videos mine --references real --metrics psnr,ssim,cpbd",
     ).add_argument
-    add("--checkpoint", required=True, metavar="W", help="folder of a run of train.py")
+    add("--checkpoint", metavar="W", help="folder of a run of train.py, or exported")
     add("--data-dir", metavar="DIR", help="prepared data, if not where the run had it")
-    help = "train, validation or test of the run's config, or such as 's1[-30:]' (default: test)"
+    add("--dataset", metavar="DATASET[:CONFIG]", help="such as grid, if not the run's")
+    help = "train, validation or test, or such as 's1[-30:]' (default: test)"
     add("--split", default="test", metavar="SPLIT", help=help)
-    add("--out", metavar="DIR", help="folder for metrics.json and table.md")
+    add("--limit", type=_positive, default=0, metavar="N", help="the first so many clips only")
+    help = "clips generated at once (default: as in training)"
+    add("--batch-size", type=_positive, default=0, metavar="N", help=help)
+    add("--videos", metavar="DIR", help="measure these videos, whoever made them ...")
+    add("--references", metavar="DIR", help="... against these, by file name")
+    add("--aligned", action="store_true", help="the frames of --videos are aligned faces already")
+    help = "names or families, such as psnr,ssim,synchrony (default: all that can be measured)"
+    add("--metrics", metavar="NAME,...", help=help)
+    add("--syncnet", metavar="W", help="judge of synchrony (default: the one that ships)")
+    add("--lipnet", metavar="W", help="judge of words (default: the one that ships)")
+    add("--embedder", metavar="NAME", help="of faces, for the identity (default: dlib)")
+    add("--detector", metavar="NAME", help="face detector (default: dlib)")
+    add("--vgg19", metavar="FILE", help="weights of VGG-19, for the perceptual distance")
+    add("--inception", metavar="FILE", help="weights of InceptionV3, for FID and IS")
+    help = "folder for metrics.json, table.md, clips.csv and figures; a second call goes on there"
+    add("--out", metavar="DIR", help=help)
 
     add = command(
         _export,

@@ -108,6 +108,24 @@ class _Concatenation(Sequence):
         return self._sources[number][index - start]
 
 
+class Selection(Sequence):
+    """Some of a source's examples, read when they are asked for.
+
+    Args:
+        source: from `open_source`.
+        indices: of the examples, in their order here.
+    """
+
+    def __init__(self, source: Sequence[Example], indices: Sequence[int]) -> None:
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._source[self._indices[index]]
+
+
 def _open(
     folder: Path, slices: list[str], data_config: ml_collections.ConfigDict
 ) -> Sequence[Example]:

@@ -3,11 +3,10 @@
 FID, the Frechet inception distance of Heusel et al., "GANs Trained by a Two Time-Scale Update Rule
 Converge to a Local Nash Equilibrium", 2017, and IS, the inception score of Salimans et al.,
 "Improved Techniques for Training GANs", 2016, as Song et al., "Everybody's Talkin'", 2020, report
-them. Both are statistics of what an Inception network says of the frames. That network is not part
-of this package: the functions take its outputs, which `read_inception` reads from a file.
+them. Both are statistics of what an Inception network says of the frames: the functions take its
+outputs, features for FID and logits for IS, which `flax_talk.nets.inception` computes with weights
+from a file of the user's. Values depend on those weights: name them beside each.
 """
-
-from pathlib import Path
 
 import numpy as np
 
@@ -54,7 +53,8 @@ def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]
     """Inception score: exp(mean KL(p(y|x) || p(y))), as mean and deviation over parts of the set.
 
     Args:
-        logits: [N, C] class scores before the softmax, in an order without pattern.
+        logits: [N, C] class scores before the softmax, in an order without pattern. The authors'
+            code leaves out the biases of the last layer: for its values subtract them first.
         splits: number of parts of nearly equal size; the paper's 10.
 
     Returns:
@@ -75,32 +75,6 @@ def inception_score(logits: np.ndarray, splits: int = 10) -> tuple[float, float]
         log_mean = np.log(np.where(mean > 0, mean, 1))
         scores.append(np.exp((np.exp(part) * (part - log_mean)).sum(axis=1).mean()))
     return float(np.mean(scores)), float(np.std(scores))
-
-
-def read_inception(path: str | Path | None) -> np.ndarray:
-    """Reads precomputed outputs of an Inception network: features for FID, logits for IS.
-
-    Args:
-        path: `.npy` file [N, D].
-
-    Returns:
-        float64 [N, D].
-
-    Raises:
-        UserError: no file is given, or it is not such an array.
-    """
-    if path is None:
-        raise UserError(
-            "FID and IS need the outputs of an Inception network, which is not part of this "
-            "package: give .npy files [N, D] of its features (FID) or logits (IS) for each frame"
-        )
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"cannot read {path} as a .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path} holds several arrays: give a .npy file of one, [N, D]")
-    return _checked(array, str(path))
 
 
 def _checked(array: np.ndarray, name: str) -> np.ndarray:

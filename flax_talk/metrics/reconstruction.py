@@ -1,8 +1,9 @@
 """Reconstruction measures: how near a generated frame is to the real one.
 
 PSNR and SSIM as in the papers' tables. SSIM is that of Wang, Bovik, Sheikh, Simoncelli 2004: an
-11 x 11 Gaussian window of standard deviation 1.5, valid positions only, mean over
-channels. Images in [-1, 1] have a range of 2.
+11 x 11 Gaussian window of standard deviation 1.5, valid positions only, mean over channels; a
+variant has the uniform window that scikit-image uses by default. Images in [-1, 1] have a range
+of 2.
 """
 
 import jax
@@ -25,7 +26,7 @@ def psnr(video: jax.Array, reference: jax.Array) -> jax.Array:
 
 
 def ssim(video: jax.Array, reference: jax.Array) -> jax.Array:
-    """Structural similarity of each frame, 1 where they are equal.
+    """Structural similarity of each frame, 1 where they are equal: Wang's, with the Gaussian.
 
     Args:
         video, reference: [..., H, W, C] in [-1, 1], H and W at least 11.
@@ -35,19 +36,40 @@ def ssim(video: jax.Array, reference: jax.Array) -> jax.Array:
     """
     offsets = jnp.arange(11) - 5.0
     window = jnp.exp(-jnp.square(offsets) / (2 * 1.5**2))
-    window /= window.sum()
+    return _ssim(video, reference, window / window.sum(), correction=1.0)
+
+
+def ssim_uniform(video: jax.Array, reference: jax.Array) -> jax.Array:
+    """As `ssim`, with a window of 7 x 7 equal weights and unbiased variances.
+
+    This is what scikit-image computes unless told otherwise, and so what many tables have.
+
+    Args:
+        video, reference: [..., H, W, C] in [-1, 1], H and W at least 7.
+
+    Returns:
+        [...].
+    """
+    return _ssim(video, reference, jnp.full(7, 1 / 7), correction=49 / 48)
+
+
+def _ssim(
+    video: jax.Array, reference: jax.Array, window: jax.Array, correction: float
+) -> jax.Array:
+    """Similarity at the valid positions of a separable window, its variances times `correction`."""
+    length = len(window)
 
     def blur(x):
-        """The window over the last two axes, as 11 shifted sums for each."""
-        h, w = x.shape[-2] - 10, x.shape[-1] - 10
-        x = sum(window[i] * x[..., i : i + h, :] for i in range(11))
-        return sum(window[i] * x[..., i : i + w] for i in range(11))
+        """The window over the last two axes, as so many shifted sums for each."""
+        h, w = x.shape[-2] - length + 1, x.shape[-1] - length + 1
+        x = sum(window[i] * x[..., i : i + h, :] for i in range(length))
+        return sum(window[i] * x[..., i : i + w] for i in range(length))
 
     x, y = jnp.moveaxis(video, -1, -3), jnp.moveaxis(reference, -1, -3)
     mean_x, mean_y = blur(x), blur(y)
-    var_x = blur(x * x) - mean_x**2
-    var_y = blur(y * y) - mean_y**2
-    covariance = blur(x * y) - mean_x * mean_y
+    var_x = correction * (blur(x * x) - mean_x**2)
+    var_y = correction * (blur(y * y) - mean_y**2)
+    covariance = correction * (blur(x * y) - mean_x * mean_y)
     c1, c2 = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * covariance + c2) / (var_x + var_y + c2)

@@ -56,7 +56,7 @@ def augment(
     most = config.augment
 
     def one(key, video, mfcc):
-        keys = jax.random.split(key, 6)
+        keys = jax.random.split(key, 7)
         top, left, bottom, right = config.view.box
         zoom = 1 + most.zoom * jax.random.uniform(keys[0], minval=-1)
         move = most.shift * jax.random.uniform(keys[1], (2,), minval=-1)
@@ -65,10 +65,11 @@ def augment(
         box = jnp.concatenate([middle - half, middle + half])
         video = crop_and_resize(to_float(video), box, config.view.size)
         contrast = 1 + most.contrast * jax.random.uniform(keys[2], (3,), minval=-1)
+        colours = jnp.diag(contrast) + most.mixing * jax.random.normal(keys[6], (3, 3))
         brightness = most.brightness * jax.random.uniform(keys[3], (3,), minval=-1)
         loudness = most.loudness * jax.random.uniform(keys[4], (1,), minval=-1)
         timbre = most.timbre * jax.random.normal(keys[5], (mfcc.shape[-1] - 1,))
-        return contrast * video + brightness, mfcc + jnp.concatenate([loudness, timbre])
+        return video @ colours + brightness, mfcc + jnp.concatenate([loudness, timbre])
 
     return jax.vmap(one)(rng, video, mfcc)
 

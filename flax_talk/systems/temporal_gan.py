@@ -103,6 +103,10 @@ class Generator(nn.Module):
         video, noise = self.draw(still, content_code, noise, carry["noise"], train)
         return video, {"content": content, "noise": noise}
 
+    def identify(self, still: jax.Array, train: bool = False) -> tuple[jax.Array, list[jax.Array]]:
+        """The identity code [B, identity_dim] of stills, and the skips of the decoder."""
+        return self.identity_encoder(still, train)
+
     def listen(
         self, audio_windows: jax.Array, carry: jax.Array | None = None, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
@@ -120,7 +124,7 @@ class Generator(nn.Module):
         train: bool = False,
     ) -> tuple[jax.Array, jax.Array]:
         """The video of `__call__` from its content code, and the carry of the noise's GRU."""
-        identity_code, skips = self.identity_encoder(still, train)
+        identity_code, skips = self.identify(still, train)
         noise_code, carry = self.noise(noise, carry)
         identity_code = jnp.broadcast_to(
             identity_code[:, None], (*content_code.shape[:2], self.identity_dim)
@@ -420,3 +424,18 @@ def generate(
     inputs = (to_float(still), windows, noise, carry)
     video, carry = generator.apply(variables[GENERATOR], *inputs)
     return video, {**carry, "frame": start + t}
+
+
+def identity_code(config: ConfigDict, variables: Variables, still: jax.Array) -> jax.Array:
+    """What the generator takes stills for.
+
+    Args:
+        variables: of `init`; only the generator's are used.
+        still: [B, H, W, 3], uint8 or float in [-1, 1].
+
+    Returns:
+        [B, identity_dim] in (-1, 1).
+    """
+    generator = players(config)[GENERATOR]
+    code, _ = generator.apply(variables[GENERATOR], to_float(still), False, method="identify")
+    return code

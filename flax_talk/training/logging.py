@@ -15,7 +15,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from flax_talk.evaluation import Samples
+from flax_talk.evaluation.validation import Samples
 from input_pipeline import media
 
 

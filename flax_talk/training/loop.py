@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from flax_talk.errors import UserError
-from flax_talk.evaluation import Evaluator
+from flax_talk.evaluation.validation import Evaluator
 from flax_talk.systems import get_system
 from flax_talk.training import checkpoints as ckpt
 from flax_talk.training import optimizers, parallel

@@ -68,24 +68,3 @@ def test_inputs_of_another_kind_are_refused():
         distribution.frechet_distance(good, good[:, :2])
     with pytest.raises(UserError, match="inception score in 10 parts of 5 frames: give more"):
         distribution.inception_score(good)
-
-
-def test_outputs_of_inception_are_read_and_never_made_up(tmp_path):
-    features = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    np.save(tmp_path / "features.npy", features)
-    got = distribution.read_inception(tmp_path / "features.npy")
-    np.testing.assert_array_equal(got, features)
-    assert got.dtype == np.float64
-    with pytest.raises(UserError, match="not part of this package: give .npy files"):
-        distribution.read_inception(None)
-    with pytest.raises(UserError, match="cannot read .*none.npy"):
-        distribution.read_inception(tmp_path / "none.npy")
-    np.savez(tmp_path / "two.npz", a=features, b=features)
-    with pytest.raises(UserError, match="two.npz holds several arrays"):
-        distribution.read_inception(tmp_path / "two.npz")
-    np.save(tmp_path / "objects.npy", np.array([{}, {}]), allow_pickle=True)
-    with pytest.raises(UserError, match="cannot read .*objects.npy"):
-        distribution.read_inception(tmp_path / "objects.npy")
-    np.save(tmp_path / "flat.npy", features[0])
-    with pytest.raises(UserError, match=r"flat.npy of shape \(3,\)"):
-        distribution.read_inception(tmp_path / "flat.npy")

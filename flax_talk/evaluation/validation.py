@@ -2,14 +2,13 @@
 
 `Evaluator` generates every clip of a split from its first frame and its audio and compares the
 video with the real one; repeating the still frame is measured in the same way and named
-`still/...`. A system that generates nothing, a judge, measures the clips itself. The training loop
-validates with it, `flax-talk evaluate` reports it.
+`still/...`. A system that generates nothing, a judge, measures the clips itself. What it measures
+costs little beside the generating, so that the training loop can validate with it; all else is
+measured by `flax_talk.evaluation.evaluate`.
 """
 
 import functools
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -23,19 +22,14 @@ from tqdm import tqdm
 
 from flax_talk.images import to_float, to_uint8
 from flax_talk.losses import l1, lower_half
-from flax_talk.metrics import reconstruction, sharpness
-from flax_talk.systems import get_system
+from flax_talk.metrics import reconstruction
 from flax_talk.training import parallel
-from flax_talk.training.checkpoints import load_config, load_variables
 from flax_talk.training.step import example_keys
-from input_pipeline.loader import make_loader, open_source
+from input_pipeline.loader import Selection, make_loader, open_source
 
 Metrics = dict[str, float]
 MEASURES = ("psnr", "ssim", "psnr_lower", "ssim_lower", "l1_lower")
 """What every validation measures, on the devices."""
-
-HOST_MEASURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"cpbd": sharpness.cpbd}
-"""Functions of frames uint8 [T, H, W, 3] -> [T] that need no reference and run on the host."""
 
 
 class Samples(NamedTuple):
@@ -63,7 +57,7 @@ class Evaluator:
         self._config, self._mesh = config, mesh
         source: Sequence = open_source(config.data, split)
         if limit:
-            source = [source[i] for i in range(min(limit, len(source)))]
+            source = Selection(source, range(min(limit, len(source))))
         self.num_clips = len(source)
         self._loader = make_loader(
             source,
@@ -79,20 +73,16 @@ class Evaluator:
         self._measure = jax.jit(_measure)
         self._judge = jax.jit(functools.partial(_judge, system, config))
 
-    def __call__(
-        self, variables: Any, host_measures: Sequence[str] = (), progress: bool = False
-    ) -> Metrics:
-        """Means over the clips of `MEASURES` and of the `host_measures`, or of a judge's measures.
+    def __call__(self, variables: Any, progress: bool = False) -> Metrics:
+        """Means over the clips of `MEASURES`, or of a judge's measures.
 
         Args:
             variables: by player, on all devices.
-            host_measures: names in `HOST_MEASURES`; a judge has none of them.
             progress: show a bar.
 
         Returns:
-            Each measure of the generated videos by its name, of the still frame repeated as
-            `still/...`, and the host's of the real videos as `real/...`. Of a judge, what its
-            `measure` and `measure_on_host` return.
+            Each measure of the generated videos by its name, and of the still frame repeated as
+            `still/...`. Of a judge, what its `measure` and `measure_on_host` return.
         """
         sums: dict[str, float] = {}
         batches = -(-self.num_clips // self._config.data.batch_size)
@@ -102,7 +92,6 @@ class Evaluator:
             if self.generates:
                 video = self._generate(variables, sharded)
                 values = jax.device_get(self._measure(video, sharded))
-                values |= _measure_on_host(host_measures, video, batch)
             else:
                 values = self._sum_judged(self._judge(variables, sharded), batch)
             for key, value in values.items():
@@ -174,93 +163,3 @@ def _measure(video: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Arr
         metrics[f"{prefix}l1_lower"] = over_frames(l1(lower_half(shown), lower_half(real)))
     sums = {key: jnp.where(clips, value, 0).sum() for key, value in metrics.items()}
     return {**sums, "count": clips.sum().astype(jnp.float32)}
-
-
-def _measure_on_host(
-    names: Sequence[str], video: jax.Array, batch: dict[str, np.ndarray]
-) -> Metrics:
-    """Sums over the valid clips of all processes; each measures those that it has loaded."""
-    if not names:
-        return {}
-    generated = _local(video)
-    sums = dict.fromkeys((f"{prefix}{name}" for name in names for prefix in _PREFIXES), 0.0)
-    for index in np.flatnonzero(batch["mask"].any(axis=1)):
-        frames = batch["mask"][index]
-        # One frame stands for its repetition.
-        shown = (generated[index][frames], batch["still"][index][None], batch["video"][index])
-        for prefix, clip in zip(_PREFIXES, shown, strict=True):
-            clip = clip[frames] if prefix == "real/" else clip
-            for name in names:
-                sums[f"{prefix}{name}"] += float(np.mean(HOST_MEASURES[name](clip)))
-    return {key: float(np.sum(process_allgather(value))) for key, value in sums.items()}
-
-
-_PREFIXES = ("", "still/", "real/")
-
-
-def evaluate(
-    workdir: str | Path,
-    data_dir: str | Path | None = None,
-    split: str = "test",
-    out: str | Path | None = None,
-) -> dict[str, Any]:
-    """Measures the best checkpoint of a run.
-
-    Args:
-        workdir: folder of the run.
-        data_dir: prepared data, if not where the run's config says.
-        split: "train", "validation" or "test" of the run's config, or an expression such as
-            "s1[-30:]+s4".
-        out: folder for `metrics.json` and `table.md`, if given.
-
-    Returns:
-        {"system", "step", "seed", "split", "clips", "metrics"}.
-
-    Raises:
-        UserError: no run, or no such data.
-    """
-    config = load_config(Path(workdir))
-    if data_dir is not None:
-        config.data.data_dir = str(data_dir)
-    if split not in config.data.splits:
-        config.data.splits[split] = split
-    variables, step = load_variables(Path(workdir))
-    mesh = parallel.make_mesh()
-    evaluator = Evaluator(get_system(config.system), config, mesh, split)
-    host_measures = tuple(HOST_MEASURES) if evaluator.generates else ()
-    metrics = evaluator(parallel.replicate(mesh, variables), host_measures, progress=True)
-    result = {
-        "system": config.system,
-        "step": step,
-        "seed": config.seed,
-        "split": config.data.splits[split],
-        "clips": evaluator.num_clips,
-        "metrics": metrics,
-    }
-    if out is not None:
-        _write(Path(out), "metrics.json", json.dumps(result, indent=2) + "\n")
-        _write(Path(out), "table.md", table(result))
-    return result
-
-
-def table(result: dict[str, Any]) -> str:
-    """The result of `evaluate` as a Markdown table: the system, the still frame, the real video;
-    of a judge one line."""
-    metrics = result["metrics"]
-    generates = set(MEASURES) <= set(metrics)
-    measures = [*MEASURES, *HOST_MEASURES] if generates else list(metrics)
-    head = f"| {result['split']}, {result['clips']} clips | " + " | ".join(measures) + " |"
-    lines = [head, "|---" * (len(measures) + 1) + "|"]
-    names = (f"{result['system']}, step {result['step']}", "still", "real")
-    for name, prefix in zip(names, _PREFIXES if generates else ("",), strict=False):
-        values = (metrics.get(prefix + measure) for measure in measures)
-        cells = ("" if value is None else f"{value:.3f}" for value in values)
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _write(folder: Path, name: str, text: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{name}.partial"
-    partial.write_text(text)
-    partial.replace(folder / name)

@@ -1,16 +1,13 @@
 """Measures of a split equal those worked out clip by clip, beside the still frame repeated."""
 
-import json
 import types
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flax_talk import cli, evaluation
-from flax_talk.evaluation import HOST_MEASURES, MEASURES, Evaluator, evaluate, table
+from flax_talk.evaluation.validation import MEASURES, Evaluator
 from flax_talk.training import parallel
-from flax_talk.training.checkpoints import save_config
 from input_pipeline import media
 from input_pipeline.loader import open_source
 
@@ -35,10 +32,10 @@ def config(drawn_data, make_tiny):
     return config
 
 
-def measured(config, light, host_measures=()):
+def measured(config, light):
     mesh = parallel.make_mesh()
     variables = parallel.replicate(mesh, {"light": np.float32(light)})
-    return Evaluator(SYSTEM, config, mesh, "test")(variables, host_measures)
+    return Evaluator(SYSTEM, config, mesh, "test")(variables)
 
 
 def test_psnr_and_l1_are_means_over_clips_worked_out_in_numpy(config):
@@ -67,19 +64,6 @@ def test_a_system_that_repeats_the_still_scores_what_the_still_does(config):
     lighter = measured(config, 0.2)
     assert lighter["psnr"] < result["psnr"] and lighter["ssim"] < result["ssim"]
     assert lighter["still/psnr"] == result["still/psnr"]
-
-
-def test_host_measures_see_the_valid_frames_of_each_clip(config, monkeypatch):
-    monkeypatch.setitem(HOST_MEASURES, "brightness", lambda video: video.mean(axis=(1, 2, 3)))
-    result = measured(config, 0.0, ["brightness"])
-    lighter = measured(config, 0.2, ["brightness"])
-    clips = open_source(config.data, "test")
-    videos = [media.decode_frames(list(clip["video"])[:15]) for clip in clips]
-    assert result["real/brightness"] == pytest.approx(np.mean(videos), rel=1e-4)
-    stills = np.mean([video[0] for video in videos])
-    assert result["brightness"] == result["still/brightness"] == pytest.approx(stills, rel=1e-4)
-    assert stills + 15 < lighter["brightness"] <= stills + 26
-    assert "brightness" not in measured(config, 0.0)
 
 
 def judge(config, variables, batch, rng):
@@ -116,34 +100,3 @@ def test_a_judge_measures_each_clip_once(config):
     alone = types.SimpleNamespace(measure=lambda *args: {"brightness": judge(*args)["brightness"]})
     got = Evaluator(alone, config, mesh, "test")(variables)
     assert got == pytest.approx({"brightness": expected["brightness"]}, rel=1e-5)
-
-
-def test_report_of_a_judge(config, tmp_path, monkeypatch):
-    save_config(config, tmp_path / "run")
-    monkeypatch.setattr(evaluation, "get_system", lambda name: JUDGE)
-    variables = {"light": np.float32(0)}
-    monkeypatch.setattr(evaluation, "load_variables", lambda workdir: (variables, 7))
-    result = evaluate(tmp_path / "run", split="s2")
-    assert set(result["metrics"]) == {"brightness", "darkest"}
-    head, _, row = table(result).splitlines()
-    assert head.split(" | ")[1:] == ["brightness", "darkest |"]
-    assert f"| {result['metrics']['brightness']:.3f} |" in row and "step 7" in row
-
-
-def test_report_of_a_run(config, tmp_path, monkeypatch, capsys):
-    # The drawn clips are smaller than the blocks of the real measure.
-    monkeypatch.setitem(HOST_MEASURES, "cpbd", lambda video: np.ones(len(video)))
-    save_config(config, tmp_path / "run")
-    variables = {"light": np.float32(0.1)}
-    monkeypatch.setattr(evaluation, "get_system", lambda name: SYSTEM)
-    monkeypatch.setattr(evaluation, "load_variables", lambda workdir: (variables, 7))
-    result = evaluate(tmp_path / "run", split="s1[:5]+s2", out=tmp_path / "report")
-    assert (result["clips"], result["step"], result["split"]) == (8, 7, "s1[:5]+s2")
-    assert json.loads((tmp_path / "report" / "metrics.json").read_text()) == result
-    lines = (tmp_path / "report" / "table.md").read_text().splitlines()
-    assert lines == table(result).splitlines() and len(lines) == 5
-    assert f"{result['metrics']['psnr_lower']:.3f}" in lines[2] and "step 7" in lines[2]
-    assert f"{result['metrics']['still/psnr_lower']:.3f}" in lines[3]
-
-    assert cli.main(["evaluate", "--checkpoint", str(tmp_path / "run"), "--split", "s9"]) == 2
-    assert "none of the splits 's9' is prepared" in capsys.readouterr().err
