@@ -59,6 +59,8 @@ def get_config(variant: str = "") -> ConfigDict:
             deviation=(0.4, 0.3, 0.3),
         )
     )
+    # Weights: connectionist temporal classification, and which letter each frame spells (ours).
+    config.loss = ConfigDict(dict(ctc=1.0, spelling=0.0))
     # Texts kept by the decoder; 1 takes the best label of each frame.
     config.measure = ConfigDict(dict(beam_width=1))
     config.optimizer = ConfigDict(dict(lipreader=common.adam(1e-4)))

@@ -6,8 +6,8 @@ The sizes of `lipnet_grid`, on people who are rendered before training starts: n
 download. Not run: it needs an accelerator.
 
     :small    the width that two CPU cores can train, see lipnet_grid
-    :words    :small on about two words at a time, of the rendered corpus and of GRID speakers s1
-              and s4: what the checkpoint that ships starts from
+    :words    :small on about two words at a time and on the letter of each frame; the rendered
+              corpus and GRID speakers s1 and s4: what the checkpoint that ships starts from
     :shipped  whole sentences, from there: the checkpoint that ships
     :tiny     seconds on a CPU, for tests; renders its own data
 
@@ -34,7 +34,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.splits = ConfigDict(common.MIXTURE)
         config.train.validation_clips = 32
     if variant == "words":
-        # Short texts are aligned sooner than long ones.
+        # What each frame spells, and short texts, are learnt sooner than where long ones lie.
+        config.loss.spelling = 10.0
         config.data.update(dict(num_frames=32, batch_size=16))
     elif variant == "shipped":
         config.train.initialize_from = "runs/words"

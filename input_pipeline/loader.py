@@ -16,6 +16,8 @@ and, for systems whose config asks for them in `data.features`:
   text       int32 [B, L]              "words": labels of `text.encode` of the words that are spoken
              wholly within the frames, L = `data.text_length`
   text_mask  bool [B, L]               False behind the end of the text
+  spelling   int32 [B, T]              "words": the label that each frame spells if the letters of a
+             word and the space behind it take equal parts of its time; outside words the blank
 
 Training draws windows of T frames without end, and mirrored copies as the temporal GAN papers do
 (Vougioukas 2018, section 4.1). Which clip, mirrored or not, and which window come k-th is a
@@ -336,8 +338,8 @@ def _words(example: Example, frames: range, data_config: ml_collections.ConfigDi
     rate, length = data_config.video_rate, data_config.text_length
     words = example["words"]
     spoken = [
-        word.decode() if isinstance(word, bytes) else word
-        for word, begin, end in zip(words["word"], words["start"], words["end"], strict=True)
+        _text(word)
+        for word, begin, end in zip(*(words[k] for k in _WORD_FIELDS), strict=True)
         # Half a frame of tolerance: alignments are rounded.
         if begin * rate > frames.start - 0.5 and end * rate < frames.stop + 0.5
     ]
@@ -346,7 +348,31 @@ def _words(example: Example, frames: range, data_config: ml_collections.ConfigDi
         raise UserError(f"its text has {len(labels)} characters: set config.data.text_length")
     padded = np.zeros(length, np.int32)
     padded[: len(labels)] = labels
-    return {"text": padded, "text_mask": np.arange(length) < len(labels)}
+    return {
+        "text": padded,
+        "text_mask": np.arange(length) < len(labels),
+        "spelling": _spelling(words, frames, rate),
+    }
+
+
+def _spelling(words: Mapping[str, Any], frames: range, rate: float) -> np.ndarray:
+    """What each frame spells, see the top of this module."""
+    times = (np.arange(frames.start, frames.stop) + 0.5) / rate
+    spelling = np.full(len(times), text.BLANK, np.int32)
+    last = len(words["word"]) - 1
+    for i, (word, begin, end) in enumerate(zip(*(words[k] for k in _WORD_FIELDS), strict=True)):
+        labels = text.encode(_text(word) + " " * (i < last))
+        place = (times - begin) / max(end - begin, 1e-6)
+        during = (place >= 0) & (place < 1)
+        spelling[during] = labels[(place[during] * len(labels)).astype(int)]
+    return spelling
+
+
+def _text(word: bytes | str) -> str:
+    return word.decode() if isinstance(word, bytes) else word
+
+
+_WORD_FIELDS = ("word", "start", "end")
 
 
 _FEATURES = {"mfcc": _mfcc, "words": _words}

@@ -4,7 +4,9 @@ Assael, Shillingford, Whiteson and de Freitas, "LipNet: End-to-End Sentence-leve
 One network (`flax_talk.nets.lipreader`) is trained with connectionist temporal classification
 (Graves et al. 2006), whose loss sums over all ways in which the letters may fall on the frames;
 `flax_talk.metrics.lip_reading` decodes what it reads and counts what is wrong. Ours: the mouth is
-cut from the aligned face, on the device; the paper cuts it from the frame by its landmarks.
+cut from the aligned face, on the device, where the paper cuts it from the frame by its landmarks;
+and, off unless asked for, a loss that tells each frame which letter is being said, as the corpora
+know when their words are said, for runs too short to find that out.
 """
 
 from typing import Any
@@ -104,11 +106,12 @@ def losses(
     train: bool = True,
     axis_name: str | None = None,
 ) -> tuple[dict[str, jax.Array], dict[str, Any], dict[str, jax.Array]]:
-    """The mean of `ctc` over the clips that are `spelt`.
+    """The mean of `ctc` over the clips that are `spelt`, and with a weight that of the `spelling`.
 
     Args:
         variables: of `init`.
-        batch: `video` [B, T, H, W, 3], `mask` [B, T], `text` and `text_mask` [B, L].
+        batch: `video` [B, T, H, W, 3], `mask` [B, T], `text` and `text_mask` [B, L], `spelling`
+            [B, T].
         rng: [B] keys, of the dropout.
         train: with dropout, and batch normalisation, if there is any, by the batch.
         axis_name: device axis of the batch, if it is spread.
@@ -127,8 +130,15 @@ def losses(
         train=train,
         mutable=["batch_stats"],
     )
-    loss = masked_mean(ctc(logits, batch), spelt(batch), axis_name)
-    metrics = {f"{LIPREADER}/{name}": loss for name in ("loss", "ctc", "ctc_weighted")}
+    terms = {"ctc": masked_mean(ctc(logits, batch), spelt(batch), axis_name)}
+    if config.loss.spelling > 0:
+        each = optax.softmax_cross_entropy_with_integer_labels(logits, batch["spelling"])
+        terms["spelling"] = masked_mean(each, batch["mask"], axis_name)
+    weighted = {name: config.loss[name] * value for name, value in terms.items()}
+    loss = sum(weighted.values())
+    metrics = {f"{LIPREADER}/loss": loss}
+    metrics |= {f"{LIPREADER}/{name}": value for name, value in terms.items()}
+    metrics |= {f"{LIPREADER}/{name}_weighted": value for name, value in weighted.items()}
     return {LIPREADER: loss}, {LIPREADER: new.get("batch_stats", {})}, metrics
 
 

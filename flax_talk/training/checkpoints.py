@@ -96,7 +96,7 @@ class Checkpoints:
 def export(
     workdir: str | Path,
     out: str | Path,
-    players: Sequence[str] = ("generator",),
+    players: Sequence[str] = (),
     dtype: str = "float16",
 ) -> Path:
     """Writes the best variables of a run and its config into a small folder, for passing on.
@@ -104,7 +104,8 @@ def export(
     Args:
         workdir: folder of the run.
         out: folder to write; `load_variables` and `load_config` read it like a run's.
-        players: those that are kept; a generator is all that animates.
+        players: those that are kept; by default the generator, which is all that animates, or all
+            of a system that has none.
         dtype: of the stored parameters, "float16" or "float32"; batch statistics stay float32.
 
     Returns:
@@ -115,6 +116,7 @@ def export(
     """
     config = load_config(Path(workdir))
     variables, step = load_variables(Path(workdir))
+    players = players or [name for name in variables if name == "generator"] or list(variables)
     if absent := [player for player in players if player not in variables]:
         raise UserError(f"{workdir} has no {', '.join(absent)}: it has {', '.join(variables)}")
     arrays = {"step": np.int64(step)}

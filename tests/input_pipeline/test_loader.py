@@ -238,7 +238,7 @@ def test_features_come_when_asked_for_and_change_nothing_else():
     source = [example | {"words": WORDS} for example in SOURCE]
     plain = batches(5, source=source)
     asked = batches(5, source=source, features=("mfcc", "words"), text_length=12)
-    extra = {"mfcc", "text", "text_mask"}
+    extra = {"mfcc", "text", "text_mask", "spelling"}
     assert set(asked[0]) == set(plain[0]) | extra
     assert_equal([{k: v for k, v in b.items() if k not in extra} for b in asked], plain)
     with pytest.raises(UserError, match="'phonemes': choose from mfcc, words"):
@@ -270,6 +270,8 @@ def test_text_is_of_the_words_within_the_frames():
     assert whole["text"].dtype == np.int32 and whole["text"].shape == (2, 12)
     assert text.decode(whole["text"][0][whole["text_mask"][0]]) == "bin at soon"
     assert whole["text_mask"][0].tolist() == [True] * 11 + [False]
+    spelt = "".join((*text.ALPHABET, "_")[label] for label in whole["spelling"][0])
+    assert spelt.rstrip("_") == "bn a son"
     # Frames from 0.04 s on: the first word has begun before.
     expected = {0: "bin", 1: "at", 2: "at", 3: "at", 4: "soon"}
     changes = dict(features=("words",), text_length=12, batch_size=1, mirror=False)
@@ -277,6 +279,8 @@ def test_text_is_of_the_words_within_the_frames():
     for batch in batches(40, source=source, **changes):
         start = frame_numbers(batch)[0, 0]
         assert text.decode(batch["text"][0][batch["text_mask"][0]]) == expected[start]
+        frames = slice(start, start + batch["spelling"].shape[1])
+        np.testing.assert_array_equal(batch["spelling"][0], whole["spelling"][0, frames])
         seen.add(start)
     assert seen == set(expected)
 

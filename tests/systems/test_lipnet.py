@@ -83,6 +83,19 @@ def test_loss_is_the_mean_over_the_clips_that_can_be_spelt(monkeypatch, config, 
     np.testing.assert_allclose(np.exp(measured["log_probs"]).sum(axis=-1), 1, rtol=1e-5)
 
 
+def test_letters_of_frames_add_their_weight(monkeypatch, config):
+    logits, batch = fix(monkeypatch, ["ab", "b"], [4, 2])
+    batch["spelling"] = np.array([[0, 0, 1, BLANK], [1, 1, 5, 5]])
+    plain = float(system.losses(config, VARIABLES, batch, KEYS)[0]["lipreader"])
+    config.loss.spelling = 3.0
+    losses, _, metrics = system.losses(config, VARIABLES, batch, KEYS)
+    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    valid = [log_probs[0, t, batch["spelling"][0, t]] for t in range(4)]
+    valid += [log_probs[1, t, 1] for t in range(2)]
+    assert metrics["lipreader/spelling"] == pytest.approx(-np.mean(valid), rel=1e-5)
+    assert losses["lipreader"] == pytest.approx(plain - 3 * np.mean(valid), rel=1e-5)
+
+
 @pytest.mark.parametrize("beam_width", [1, 5])
 def test_error_rates_are_of_each_clips_text(config, beam_width):
     config.measure.beam_width = beam_width
