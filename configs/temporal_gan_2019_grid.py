@@ -33,8 +33,10 @@ def get_config(variant: str = "") -> ConfigDict:
             audio_dim=256,
             content_dim=256,
             noise_dim=10,
-            # GRU layers of the content code: 1 in the paper, 2 in the published weights.
+            # GRU layers of the content code (1 in the paper, 2 in the published weights) and of the
+            # noise code; 0 leaves a frame to its own audio window, or to its own noise.
             content_layers=1,
+            noise_layers=1,
             # Channels of the first image and the first audio layer (published code).
             width=64,
             audio_width=16,
@@ -44,12 +46,27 @@ def get_config(variant: str = "") -> ConfigDict:
             residual=False,
         )
     )
-    # Channels of the first layer of each discriminator (ours).
-    config.frame_discriminator = ConfigDict(dict(width=64))
+    # Channels of the first layer of each discriminator, LeakyReLU of this slope (ours).
+    config.frame_discriminator = ConfigDict(dict(width=64, negative_slope=0.2))
     config.sync_discriminator = ConfigDict(dict(features=256, width=64))
     config.sequence_discriminator = ConfigDict(
-        # `conditional` adds the audio, as Eq. 4 has it and the text has not.
-        dict(features=256, hidden=256, num_layers=1, width=64, conditional=False)
+        dict(
+            # Length of the features of a frame, and of an audio window (ours).
+            features=256,
+            # Width and layers of the GRU (ours, paper) and layers of the classifier (paper).
+            hidden=256,
+            num_layers=1,
+            classifier_layers=1,
+            width=64,
+            # Frames that a convolution spans (ours); 0 sees each by itself.
+            kernel_time=3,
+            negative_slope=0.2,
+            # The features of a frame go through a tanh.
+            tanh=False,
+            # Adds the audio, as Eq. 4 has it and the text has not.
+            conditional=False,
+            audio_width=16,
+        )
     )
 
     config.loss = ConfigDict(
@@ -129,7 +146,7 @@ def tiny(config: ConfigDict) -> None:
     )
     config.frame_discriminator.width = 2
     config.sync_discriminator.update(dict(width=2, features=8))
-    config.sequence_discriminator.update(dict(width=2, features=8, hidden=8))
+    config.sequence_discriminator.update(dict(width=2, audio_width=2, features=8, hidden=8))
     config.data.update(dict(num_frames=10, eval_frames=15, batch_size=2))
     config.loss.update(dict(num_frames=2, num_snippets=2))
     config.train.update(

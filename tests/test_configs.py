@@ -1,4 +1,4 @@
-"""Every config file and each variant that its docstring names can be made."""
+"""Every config file, each variant that its docstring names, and each ablation can be made."""
 
 import importlib
 import re
@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 import configs
+from configs.ablations import ABLATIONS, PUBLISHED
 from flax_talk.errors import UserError
-from flax_talk.systems import get_system
+from flax_talk.systems import get_system, temporal_gan
 
 NAMES = sorted(
     path.stem
     for path in Path(configs.__file__).parent.glob("*.py")
-    if path.stem not in ("__init__", "common")
+    if path.stem not in ("__init__", "ablations", "common")
 )
 MODULES = {name: importlib.import_module(f"configs.{name}") for name in NAMES}
 VARIANTS = [
@@ -38,3 +39,70 @@ def test_docstring_says_how_to_run_it_and_an_unknown_variant_is_one_line(name):
     assert {"tiny"} <= {variant for other, variant in VARIANTS if other == name}
     with pytest.raises(UserError, match="huge"):
         MODULES[name].get_config("huge")
+
+
+JUDGES = {
+    "temporal_gan_2018": {
+        "l1": "",
+        "l1_frame": "frame",
+        "full": "frame sequence",
+        "static": "frame",
+    },
+    "temporal_gan_2019": {
+        "full": "frame sync sequence",
+        "no_adversarial": "",
+        "no_l1": "frame sync sequence",
+        "no_frame": "sync sequence",
+        "no_sync": "frame sequence",
+        "no_sequence": "frame sync",
+        "static": "frame",
+    },
+}
+
+
+def flatten(tree, prefix=()):
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    parts = (flatten(entry, (*prefix, name)) for name, entry in tree.items())
+    return {name: value for part in parts for name, value in part.items()}
+
+
+@pytest.mark.parametrize("variant", ["", "small", "tiny"])
+@pytest.mark.parametrize("system", JUDGES)
+def test_ablations_leave_the_judges_that_their_names_say(system, variant):
+    assert {*JUDGES[system]} == {*ABLATIONS[system]} == {*PUBLISHED[system]}
+    module = MODULES[f"{system}_synthetic_grid"]
+    before = flatten(module.get_config(variant).to_dict())
+    for row, judges in JUDGES[system].items():
+        config = module.get_config(variant)
+        config.update(ABLATIONS[system][row])
+        after = flatten(config.to_dict())
+        # A field that the systems do not know would change nothing.
+        assert set(after) == set(before)
+        assert (after == before) == (row == "full")
+        used = temporal_gan.players(config)
+        expected = {f"{judge}_discriminator" for judge in judges.split()}
+        assert set(used) == {"generator", *expected}
+        assert set(used) <= set(config.optimizer)
+        l1 = [config.loss[name] for name in ("reconstruction", *temporal_gan.OPTIONAL_PARTS)]
+        assert any(l1) == (row != "no_l1")
+        # Without a judge the upper half is learned from L1 alone.
+        assert judges or l1[0] == l1[1]
+        recurrent = (used["generator"].content_layers, used["generator"].noise_layers)
+        assert (recurrent == (0, 0)) == (row == "static") == (config.system == "static_gan")
+
+
+def test_static_gan_is_the_ablation_of_2019():
+    for data in ("grid", "synthetic_grid"):
+        config = MODULES[f"temporal_gan_2019_{data}"].get_config()
+        config.update(ABLATIONS["temporal_gan_2019"]["static"])
+        assert MODULES[f"static_gan_{data}"].get_config().to_dict() == config.to_dict()
+
+
+def test_a_config_saved_before_a_field_was_there_means_the_same():
+    config = MODULES["temporal_gan_2019_grid"].get_config()
+    players = temporal_gan.players(config)
+    del config.generator["noise_layers"], config.frame_discriminator["negative_slope"]
+    for name in ("classifier_layers", "kernel_time", "negative_slope", "tanh", "audio_width"):
+        del config.sequence_discriminator[name]
+    assert temporal_gan.players(config) == players

@@ -1,8 +1,8 @@
-"""The three discriminators of Vougioukas et al. 2020, section 3.2.
+"""The three discriminators of Vougioukas et al. 2020, section 3.2, and the two of 2018.
 
-Each returns a logit; the sigmoid of the paper is part of the losses. The paper draws the
-layers without sizes: kernels, channel numbers, LeakyReLU and batch normalisation are ours, and
-follow the generator's encoders.
+Each returns a logit; the sigmoid of the papers is part of the losses. The papers draw the
+layers without sizes: kernels, channel numbers and batch normalisation are ours, and follow the
+generator's encoders; so is LeakyReLU, but for 2018, whose activations are ReLU (A.2).
 """
 
 import flax.linen as nn
@@ -14,12 +14,16 @@ from flax_talk.nets.recurrent import GRU
 
 
 class FrameDiscriminator(nn.Module):
-    """Is this frame real, and of the person in the still? (section 3.2.1)
+    """Is this frame real, and of the person in the still? (section 3.2.1 of both papers)
 
     Six convolutions on the frame and the still, concatenated channel-wise.
+
+    Attributes:
+        width, negative_slope: of `ImageEncoder`.
     """
 
     width: int = 64
+    negative_slope: float = 0.2
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -29,28 +33,41 @@ class FrameDiscriminator(nn.Module):
         b, k, *size = frames.shape
         still = jnp.broadcast_to(still[:, None], frames.shape)
         pairs = jnp.concatenate([frames, still], axis=-1).reshape(b * k, *size[:2], 6)
-        trunk = ImageEncoder(1, width=self.width, dtype=self.dtype, axis_name=self.axis_name)
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name)
+        trunk = ImageEncoder(1, width=self.width, negative_slope=self.negative_slope, **shared)
         return trunk(pairs, train).reshape(b, k)
 
 
 class SequenceDiscriminator(nn.Module):
-    """Does this video move as real ones do? (section 3.2.2)
+    """Does this video move as real ones do? (section 3.2.2 of both papers)
 
-    Spatio-temporal convolutions, three frames deep, a GRU over their features, and one
-    linear layer on its last valid state. The text conditions it on the frames alone, Eq. 4 also on
-    the audio: `conditional` follows the equation.
+    Convolutions over the frames, a GRU over their features, and a classifier on its last valid
+    state. In 2020 the convolutions are spatio-temporal, the GRU and the classifier have one layer,
+    and the text conditions them on the frames alone, Eq. 4 also on the audio: `conditional` follows
+    the equation. In 2018 they see each frame by itself and its audio window, the encoders end in a
+    tanh (A.2), and the GRU and the classifier have two layers.
 
     Attributes:
         features: length of the features of a frame, and of an audio window.
-        hidden: width of the GRU.
+        hidden: width of the GRU, and of the classifier's layers before the last.
         num_layers: layers of the GRU.
+        classifier_layers: 1 (2020) or 2 (2018).
+        width, kernel_time, negative_slope: of `ImageEncoder`; kernel_time is 3 (2020) or 0 (2018).
+        tanh: the features of a frame go through it, as those of an audio window do.
+        conditional: with the audio.
+        audio_width: channels of the audio encoder's first layer.
     """
 
     features: int = 256
     hidden: int = 256
     num_layers: int = 1
+    classifier_layers: int = 1
     width: int = 64
+    kernel_time: int = 3
+    negative_slope: float = 0.2
+    tanh: bool = False
     conditional: bool = False
+    audio_width: int = 16
     audio_rate: int = 50_000
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -71,14 +88,26 @@ class SequenceDiscriminator(nn.Module):
         """
         b, t = mask.shape
         shared = dict(dtype=self.dtype, axis_name=self.axis_name)
-        x = ImageEncoder(self.features, width=self.width, kernel_time=3, **shared)(video, train)
+        encoder = ImageEncoder(
+            self.features,
+            width=self.width,
+            kernel_time=self.kernel_time,
+            negative_slope=self.negative_slope,
+            **shared,
+        )
+        frames = video if self.kernel_time else video.reshape(b * t, *video.shape[2:])
+        x = encoder(frames, train).reshape(b, t, -1)
+        if self.tanh:
+            x = jnp.tanh(x)
         if self.conditional:
-            encoder = AudioEncoder(self.features, self.audio_rate, **shared)
+            encoder = AudioEncoder(self.features, self.audio_rate, self.audio_width, **shared)
             audio = encoder(audio_windows.reshape(b * t, -1), train)
             x = jnp.concatenate([x, audio.reshape(b, t, -1)], axis=-1)
         outputs, _ = GRU(self.hidden, self.num_layers)(x)
         last = jnp.maximum(mask.sum(axis=1) - 1, 0)
         state = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
+        for _ in range(self.classifier_layers - 1):
+            state = nn.leaky_relu(nn.Dense(self.hidden)(state), self.negative_slope)
         return nn.Dense(1)(state)[:, 0]
 
 

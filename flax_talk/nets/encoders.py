@@ -127,20 +127,22 @@ class ImageEncoder(nn.Module):
     """A strided CNN from an image to a vector, the trunk of every discriminator.
 
     Layers of 4x4 convolutions of stride 2 halve the image; one valid convolution over what is
-    left then gives the vector. LeakyReLU, and no normalisation of the first layer, as is
-    usual in discriminators since DCGAN; the papers do not say.
+    left then gives the vector. No normalisation of the first layer, and LeakyReLU where the paper
+    names no activation, as is usual in discriminators since DCGAN.
 
     Attributes:
         features: length of the vector.
         num_layers: strided layers (5; with the last one, the papers' six).
         width: channels of the first layer, doubled at each of the next.
         kernel_time: odd size of the kernels over time for videos; 0 for images.
+        negative_slope: 0.2 gives LeakyReLU, 0 the ReLU of the paper of 2018 (A.2).
     """
 
     features: int
     num_layers: int = 5
     width: int = 64
     kernel_time: int = 0
+    negative_slope: float = 0.2
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -157,7 +159,7 @@ class ImageEncoder(nn.Module):
                 with_time((4, 4), self.kernel_time),
                 with_time((2, 2), 1),
                 with_time((1, 1), self.kernel_time // 2),
-                negative_slope=0.2,
+                negative_slope=self.negative_slope,
                 norm=i > 0,
                 dtype=self.dtype,
                 axis_name=self.axis_name,

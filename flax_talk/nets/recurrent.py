@@ -24,7 +24,7 @@ class GRU(nn.Module):
 
     Attributes:
         features: width H of every layer.
-        num_layers: L.
+        num_layers: L; with 0 the inputs pass as they are.
         reset_after: the reset gate applies after the recurrent product, or before it.
         gate: function of the reset and update gates.
     """
@@ -51,7 +51,7 @@ class GRU(nn.Module):
         for layer in range(self.num_layers):
             x, state = self._layer(layer, x, carry[:, layer])
             states.append(state)
-        return x, jnp.stack(states, axis=1)
+        return x, jnp.stack(states, axis=1) if states else carry
 
     def initial_carry(self, batch_size: int) -> jax.Array:
         """Zeros [B, L, H]."""

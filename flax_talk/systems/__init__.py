@@ -22,7 +22,13 @@ from types import ModuleType
 from flax_talk.errors import UserError
 
 # Name in a config -> module of this package.
-_SYSTEMS = {"temporal_gan_2019": "temporal_gan", "syncnet": "syncnet", "lipnet": "lipnet"}
+_SYSTEMS = {
+    "temporal_gan_2018": "temporal_gan",
+    "temporal_gan_2019": "temporal_gan",
+    "static_gan": "temporal_gan",
+    "syncnet": "syncnet",
+    "lipnet": "lipnet",
+}
 
 
 def get_system(name: str) -> ModuleType:

@@ -3,7 +3,12 @@
 Vougioukas, Petridis, Pantic: "Realistic Speech-Driven Facial Animation with GANs", IJCV 2020
 (arXiv 1906.06337). A recurrent generator (section 3.1) against a frame, a sequence and a
 synchronisation discriminator (section 3.2), with an L1 loss on the lower half of the face
-(section 3.3). Ours, and fields of the config: how many frames and snippets of a clip the frame
+(section 3.3). Its sections and equations are those cited here. Two configs of other sizes are
+the system of the same authors' "End-to-End Speech-Driven Facial Animation with Temporal GANs", BMVC
+2018, whose sequence discriminator hears the audio and which has no synchronisation discriminator,
+and the papers' baseline, whose generator is not recurrent.
+
+Ours, and fields of the config: how many frames and snippets of a clip the frame
 and synchronisation discriminators see in a step, how far the shifted audio is shifted, and the
 non-saturating form of the generator's adversarial losses; and, off unless asked for, L1 losses on
 the upper half and around the mouth, a linear head that reads the mouth's landmarks from the
@@ -50,7 +55,8 @@ WEIGHTS = {FRAME: "frame", SYNC: "sync", SEQUENCE: "sequence"}
 class Generator(nn.Module):
     """Section 3.1: identity, content and noise codes of each frame, decoded with skips.
 
-    Attributes are the sizes of `config.generator`, see `configs/`.
+    Attributes are the sizes of `config.generator`, see `configs/`. With no layer of a GRU its input
+    is the code: of the audio window alone, or noise of the frame alone.
     """
 
     identity_dim: int
@@ -63,6 +69,7 @@ class Generator(nn.Module):
     residual: bool
     audio_width: int
     audio_rate: int
+    noise_layers: int = 1
     mouth_head: bool = False
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -74,7 +81,7 @@ class Generator(nn.Module):
             self.audio_dim, self.audio_rate, self.audio_width, **shared
         )
         self.content = GRU(self.content_dim, self.content_layers)
-        self.noise = GRU(self.noise_dim)
+        self.noise = GRU(self.noise_dim, self.noise_layers)
         self.decoder = FrameDecoder(self.num_skips, self.residual, **shared)
         self.mouth = nn.Dense(_MOUTH_COORDINATES)
 
@@ -180,7 +187,7 @@ def audio_geometry(config: ConfigDict) -> tuple[int, int]:
 
 
 def sample_noise(config: ConfigDict, rng: jax.Array, frames: jax.Array, std: float) -> jax.Array:
-    """White Gaussian noise [B, T, noise_dim], the input of the noise GRU.
+    """White Gaussian noise [B, T, noise_dim], the input of the noise GRU if there is one.
 
     Each frame's noise depends on its number alone, so a stream cut anywhere draws the same.
 

@@ -9,6 +9,7 @@ from flax_talk.nets.discriminators import (
     SyncDiscriminator,
 )
 from flax_talk.nets.encoders import AudioEncoder, ImageEncoder
+from flax_talk.nets.recurrent import GRU
 
 H, W, WINDOW, RATE = 32, 32, 50, 1000
 
@@ -121,6 +122,39 @@ def test_sequence_logit_depends_on_the_audio_only_if_conditional(sequence):
     conditional, judge, video, audio, mask = sequence
     same = np.asarray(judge(video, -audio, mask) == judge(video, audio, mask))
     np.testing.assert_array_equal(same, [not conditional] * 2)
+
+
+def test_sequence_logit_of_2018_is_that_of_single_frames_their_audio_and_two_layers(
+    draw_variables,
+):
+    t, length, features = 5, 3, 4
+    video, audio = random(1, t, H, W, 3), random(1, t, WINDOW, seed=1)
+    mask = np.arange(t)[None] < length
+    form = dict(kernel_time=0, negative_slope=0.0, tanh=True, conditional=True, audio_width=2)
+    layers = dict(num_layers=2, classifier_layers=2)
+    module = SequenceDiscriminator(features, 6, width=2, **form, **layers, audio_rate=RATE)
+    inputs = (video, audio, mask, False)
+    variables = draw_variables(jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs)))
+    params = variables["params"]
+
+    @jax.jit
+    def naive(video, audio):
+        """Of the valid frames alone, each of which is encoded by itself."""
+
+        def part(name):
+            return {key: entry[name] for key, entry in variables.items() if name in entry}
+
+        image = ImageEncoder(features, width=2, negative_slope=0.0)
+        code = jnp.tanh(image.apply(part("ImageEncoder_0"), video, False))
+        sound = AudioEncoder(features, RATE, 2).apply(part("AudioEncoder_0"), audio, False)
+        states, _ = GRU(6, 2).apply(part("GRU_0"), jnp.concatenate([code, sound], axis=-1)[None])
+        first, second = params["Dense_0"], params["Dense_1"]
+        state = jnp.maximum(states[0, -1] @ first["kernel"] + first["bias"], 0)
+        return state @ second["kernel"] + second["bias"]
+
+    expected = naive(video[0, :length], audio[0, :length])
+    got = jax.jit(lambda: module.apply(variables, *inputs))()
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
 def test_sync_logit_falls_with_the_distance_of_the_embeddings():

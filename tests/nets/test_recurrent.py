@@ -75,6 +75,13 @@ def test_a_sequence_in_chunks_equals_the_whole(case, cut):
     np.testing.assert_allclose(carry, last, atol=1e-6)
 
 
+def test_without_layers_the_inputs_pass():
+    x = np.ones((B, T, F), np.float32)
+    (outputs, carry), variables = GRU(H, 0).init_with_output(jax.random.key(0), x)
+    np.testing.assert_array_equal(outputs, x)
+    assert not variables and carry.shape == (B, 0, H)
+
+
 def test_gradient_is_finite_and_reaches_every_parameter():
     gru = GRU(H, 2)
     # Large inputs saturate the gates.

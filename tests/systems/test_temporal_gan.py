@@ -195,6 +195,18 @@ def test_sequence_discriminator_sees_whole_videos_their_audio_and_mask(tiny, run
     assert float(metrics["generator/sequence"]) == pytest.approx(softplus(0.6), rel=1e-5)
 
 
+def test_without_l1_the_generator_learns_from_its_judges_alone(tiny, run_recorded):
+    tiny.loss.reconstruction = 0.0
+    batch = number_frames(tiny, LENGTHS)
+    players = {
+        system.GENERATOR: numbered_generator(batch["video"]),
+        system.FRAME: Recorder(lambda frames, still: jnp.full(frames.shape[:2], 0.2)),
+    }
+    losses, _, metrics = run_recorded(players, batch)
+    assert metrics["generator/reconstruction"] > 0
+    assert float(losses[system.GENERATOR]) == pytest.approx(softplus(-0.2), rel=1e-5)
+
+
 def test_padded_frames_do_not_influence_the_reconstruction(tiny, run_recorded, make_batch):
     tiny.data.image_size = (4, 4)
     tiny.loss.update(dict(upper_reconstruction=100.0, mouth_reconstruction=100.0))
