@@ -1,4 +1,4 @@
-"""The command line: `flax-talk prepare | animate | evaluate | export | info`.
+"""The command line: `flax-talk prepare | animate | evaluate | ablate | export | info`.
 
 A command imports what it needs when it runs, so that help and mistakes on the command line
 answer at once. Whatever the user can mend is one line on stderr and exit code 2; anything else
@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
@@ -75,10 +75,8 @@ def _animate(args: argparse.Namespace) -> None:
 def _evaluate(args: argparse.Namespace) -> None:
     from flax_talk.evaluation import report
     from flax_talk.evaluation.evaluate import compare, evaluate
-    from flax_talk.evaluation.measures import Judges
 
-    given = {name: getattr(args, name) for name in Judges._fields if getattr(args, name)}
-    common = dict(out=args.out, metrics=_words(args.metrics), judges=Judges(**given))
+    common = dict(out=args.out, metrics=_words(args.metrics), judges=_judges(args))
     if (args.videos is None) != (args.references is None):
         raise UserError("--videos and --references go together: give both")
     if (args.videos is None) == (args.checkpoint is None):
@@ -95,6 +93,38 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(report.table(result), end="")
     if text := report.effort(result):
         print(text, file=sys.stderr)
+
+
+def _ablate(args: argparse.Namespace) -> None:
+    from flax_talk.ablation import ablate
+    from flax_talk.evaluation import report
+
+    names = ("system", "dataset", "workdir", "variant", "split", "limit")
+    result = ablate(
+        **{name: getattr(args, name) for name in names},
+        rows=_words(args.rows),
+        overrides=dict(map(_setting, args.set)),
+        metrics=_words(args.metrics),
+        judges=_judges(args),
+    )
+    print(report.to_json(result) if args.json else report.ablation_table(result), end="")
+
+
+def _judges(args: argparse.Namespace) -> Any:
+    from flax_talk.evaluation.measures import Judges
+
+    return Judges(**{name: getattr(args, name) for name in Judges._fields if getattr(args, name)})
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """FIELD=VALUE, the value in JSON or, where it is none, a text."""
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise UserError(f"--set {text}: give FIELD=VALUE, such as train.max_steps=100")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def _words(text: str | None) -> list[str]:
@@ -254,16 +284,26 @@ def _parser() -> argparse.ArgumentParser:
     add("--videos", metavar="DIR", help="measure these videos, whoever made them ...")
     add("--references", metavar="DIR", help="... against these, by file name")
     add("--aligned", action="store_true", help="the frames of --videos are aligned faces already")
-    help = "names or families, such as psnr,ssim,synchrony (default: all that can be measured)"
-    add("--metrics", metavar="NAME,...", help=help)
-    add("--syncnet", metavar="W", help="judge of synchrony (default: the one that ships)")
-    add("--lipnet", metavar="W", help="judge of words (default: the one that ships)")
-    add("--embedder", metavar="NAME", help="of faces, for the identity (default: dlib)")
-    add("--detector", metavar="NAME", help="face detector (default: dlib)")
-    add("--vgg19", metavar="FILE", help="weights of VGG-19, for the perceptual distance")
-    add("--inception", metavar="FILE", help="weights of InceptionV3, for FID and IS")
+    _add_measures(add)
     help = "folder for metrics.json, table.md, clips.csv and figures; a second call goes on there"
     add("--out", metavar="DIR", help=help)
+
+    add = command(
+        _ablate,
+        "ablate",
+        "Train and measure each row of a paper's ablation; the same command goes on.",
+        "flax-talk ablate --system temporal_gan_2019 --dataset synthetic_grid --workdir runs/a",
+    ).add_argument
+    add("--system", required=True, metavar="S", help="such as temporal_gan_2019")
+    add("--dataset", required=True, metavar="D", help="such that configs/S_D.py is a config file")
+    add("--workdir", required=True, metavar="W", help="folder of the runs and the table")
+    add("--variant", default="small", metavar="V", help="of the config file (default: small)")
+    add("--rows", metavar="NAME,...", help="of the ablation (default: all)")
+    help = "a field of every row's config, such as train.max_steps=100; may be repeated"
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help=help)
+    add("--split", default="test", metavar="SPLIT", help="to measure on (default: test)")
+    add("--limit", type=_positive, default=0, metavar="N", help="the first so many clips only")
+    _add_measures(add)
 
     add = command(
         _export,
@@ -284,6 +324,17 @@ def _parser() -> argparse.ArgumentParser:
     ).add_argument
     add("--checkpoint", metavar="W", help="folder of a run of train.py")
     return parser
+
+
+def _add_measures(add: Callable[..., Any]) -> None:
+    help = "names or families, such as psnr,ssim,synchrony (default: all that can be measured)"
+    add("--metrics", metavar="NAME,...", help=help)
+    add("--syncnet", metavar="W", help="judge of synchrony (default: the one that ships)")
+    add("--lipnet", metavar="W", help="judge of words (default: the one that ships)")
+    add("--embedder", metavar="NAME", help="of faces, for the identity (default: dlib)")
+    add("--detector", metavar="NAME", help="face detector (default: dlib)")
+    add("--vgg19", metavar="FILE", help="weights of VGG-19, for the perceptual distance")
+    add("--inception", metavar="FILE", help="weights of InceptionV3, for FID and IS")
 
 
 if __name__ == "__main__":

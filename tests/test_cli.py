@@ -12,7 +12,7 @@ import pytest
 
 from flax_talk import cli
 
-COMMANDS = ("prepare", "animate", "evaluate", "export", "info")
+COMMANDS = ("prepare", "animate", "evaluate", "ablate", "export", "info")
 
 
 @pytest.fixture

@@ -50,13 +50,21 @@ class Records:
     Args:
         out: folder of the evaluation, or None.
         facts: what is evaluated, plain values.
+        baselines: folder for the still's and the real videos' records, `out` by default: those of
+            another checkpoint on the same clips are the same.
 
     Raises:
         UserError: the folder holds another evaluation.
     """
 
-    def __init__(self, out: str | Path | None, facts: Mapping[str, Any]):
+    def __init__(
+        self,
+        out: str | Path | None,
+        facts: Mapping[str, Any],
+        baselines: str | Path | None = None,
+    ):
         self._folder = None if out is None else Path(out) / "records"
+        self._baselines = self._folder if baselines is None else Path(baselines)
         self._found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
         if self._folder is None:
             return
@@ -96,7 +104,8 @@ class Records:
             partial.replace(path)
 
     def _path(self, row: str, clip: str) -> Path | None:
-        return None if self._folder is None else self._folder / row / f"{clip}.npz"
+        folder = self._folder if row == GENERATED else self._baselines
+        return None if folder is None else folder / row / f"{clip}.npz"
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
@@ -114,6 +123,7 @@ def evaluate(
     judges: Judges = SHIPPED_JUDGES,
     limit: int = 0,
     batch_size: int = 0,
+    baselines: str | Path | None = None,
 ) -> dict[str, Any]:
     """Measures the best checkpoint of a run on the clips of a split.
 
@@ -129,6 +139,8 @@ def evaluate(
         judges: who judges.
         limit: the first so many clips only; 0 for all.
         batch_size: clips that are generated at once; 0 for as many as in training.
+        baselines: folder for what is found in the stills and the real videos, which evaluations of
+            other checkpoints on the same clips, by the same judges, can share.
 
     Returns:
         The report, see `flax_talk.evaluation.report`; of a judge, what its own `measure` says.
@@ -162,7 +174,7 @@ def evaluate(
     source = open_source(config.data, split)
     source = Selection(source, range(min(limit or len(source), len(source))))
     config.data.features = ("mfcc", "words") if "words" in source[0] else ("mfcc",)
-    records = Records(out, {**facts, **_named(judges)})
+    records = Records(out, {**facts, **_named(judges)}, baselines)
     clips = [f"{i:06d}" for i in range(len(source))]
     todo = [i for i, clip in enumerate(clips) if records.lacks(clip, families)]
     generate = jax.jit(functools.partial(_generate, system, config))

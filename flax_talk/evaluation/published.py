@@ -13,7 +13,7 @@ class Row(NamedTuple):
     Attributes:
         paper: name of the paper's system.
         table: its number and data set.
-        name: of the row: what was measured.
+        name: of the row; of an ablation that of `configs/ablations.py`.
         values: by column of `flax_talk.evaluation.measures.COLUMNS`, in the paper's units.
     """
 
@@ -43,10 +43,10 @@ PUBLISHED: list[Row] = [
         "psnr ssim fdbm cpbd acd wer",
         {
             "real": (None, None, 0.121, 0.281, 0.74e-4, 0.2140),
-            "L1": (28.47, 0.859, 0.101, 0.210, 0.90e-4, 0.2790),
-            "L1, frame D": (27.71, 0.840, 0.114, 0.274, 1.04e-4, 0.2794),
+            "l1": (28.47, 0.859, 0.101, 0.210, 0.90e-4, 0.2790),
+            "l1_frame": (27.71, 0.840, 0.114, 0.274, 1.04e-4, 0.2794),
             "full": (27.98, 0.844, 0.114, 0.277, 1.02e-4, 0.2545),
-            "static_gan": (27.39, 0.831, 0.113, 0.280, 1.07e-4, 0.372),
+            "static": (27.39, 0.831, 0.113, 0.280, 1.07e-4, 0.372),
         },
     ),
     *_rows(
@@ -56,12 +56,12 @@ PUBLISHED: list[Row] = [
         {
             "real": (None, None, None, 0.98e-4, 0.2176, None, None, 0.39, 0.4),
             "full": (27.100, 0.818, 0.268, 1.47e-4, 0.231, 1, 7.4, 0.45, 0.36),
-            "no adversarial": (28.467, 0.855, 0.210, 1.92e-4, 0.266, 1, 7.1, 0.02, 0.16),
-            "no L1": (26.516, 0.805, 0.270, 1.03e-4, 0.564, 1, 6.3, 0.41, 0.32),
-            "no frame D": (26.474, 0.804, 0.252, 1.96e-4, 0.232, 1, 7.3, 0.16, 0.28),
-            "no sync D": (27.548, 0.829, 0.263, 1.19e-4, 0.278, 1, 7.2, 0.21, 0.32),
-            "no sequence D": (27.590, 0.829, 0.259, 1.13e-4, 0.270, 1, 7.4, 0.03, 0.16),
-            "static_gan": (27.023, 0.811, 0.249, 1.42e-4, 0.364, 2, 6.5, 0.04, 0.29),
+            "no_adversarial": (28.467, 0.855, 0.210, 1.92e-4, 0.266, 1, 7.1, 0.02, 0.16),
+            "no_l1": (26.516, 0.805, 0.270, 1.03e-4, 0.564, 1, 6.3, 0.41, 0.32),
+            "no_frame": (26.474, 0.804, 0.252, 1.96e-4, 0.232, 1, 7.3, 0.16, 0.28),
+            "no_sync": (27.548, 0.829, 0.263, 1.19e-4, 0.278, 1, 7.2, 0.21, 0.32),
+            "no_sequence": (27.590, 0.829, 0.259, 1.13e-4, 0.270, 1, 7.4, 0.03, 0.16),
+            "static": (27.023, 0.811, 0.249, 1.42e-4, 0.364, 2, 6.5, 0.04, 0.29),
             "speech2vid": (22.662, 0.720, 0.255, 1.48e-4, 0.582, 1, 5.3, 0.00, 0.00),
         },
     ),
@@ -91,5 +91,6 @@ PUBLISHED: list[Row] = [
 
 def rows_beside(system: str) -> list[Row]:
     """The rows of the papers that have measured a system, none of them if no paper has."""
-    papers = {row.paper for row in PUBLISHED if system in (row.paper, row.name)}
+    name = "static" if system == "static_gan" else system
+    papers = {row.paper for row in PUBLISHED if name in (row.paper, row.name)}
     return [row for row in PUBLISHED if row.paper in papers]

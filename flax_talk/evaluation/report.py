@@ -70,9 +70,12 @@ def table(result: Mapping[str, Any]) -> str:
     for name in names:
         column = COLUMNS[name]
         cells = [_cell(name, values[name]) for values in rows.values()]
-        head = f"{name} {_ARROWS[column.better]}".strip()
-        lines.append(f"| {head} | {' | '.join(cells)} | {column.meaning} |")
+        lines.append(f"| {_head(name)} | {' | '.join(cells)} | {column.meaning} |")
     return "\n".join(lines) + "\n" + _beside(result)
+
+
+def _head(name: str) -> str:
+    return f"{name} {_ARROWS[COLUMNS[name].better]}".strip()
 
 
 def _what(result: Mapping[str, Any]) -> str:
@@ -87,7 +90,7 @@ def _title(result: Mapping[str, Any], row: str) -> str:
 
 
 def _known(rows: Mapping[str, Mapping[str, float]], name: str) -> list[bool]:
-    return [not math.isnan(values[name]) for values in rows.values()]
+    return [not math.isnan(values.get(name, math.nan)) for values in rows.values()]
 
 
 def _cell(name: str, value: float | None) -> str:
@@ -118,6 +121,51 @@ def _beside(result: Mapping[str, Any]) -> str:
     for row in theirs:
         cells = [_cell(name, row.values.get(name)) for name in names]
         lines.append(f"| *{row.paper}, {row.table}: {row.name}* | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def ablation(system: str, results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One report of the reports of an ablation's rows.
+
+    Args:
+        system: the paper's.
+        results: reports of `make` by row, of the same clips.
+
+    Returns:
+        `system`, `split`, `clips`, `seed`, `steps` by row, and `rows`: those of the ablation,
+        "still" and "real".
+    """
+    first = next(iter(results.values()))
+    rows = {row: result["rows"]["generated"] for row, result in results.items()}
+    rows |= {row: first["rows"][row] for row in ("still", "real")}
+    shared = {name: first[name] for name in ("data", "split", "clips", "seed")}
+    steps = {row: result["step"] for row, result in results.items()}
+    return {"system": system, **shared, "steps": steps, "rows": rows}
+
+
+def ablation_table(result: Mapping[str, Any]) -> str:
+    """The report of an ablation as Markdown: the paper's columns, its row below each of ours, and
+    what else was measured."""
+    rows = result["rows"]
+    theirs = {row.name: row for row in published.PUBLISHED if row.paper == result["system"]}
+    measured = [name for name in COLUMNS if any(_known(rows, name))]
+    papers = [name for name in measured if any(name in row.values for row in theirs.values())]
+    lines = [f"| {_what(result)} | {' | '.join(map(_head, papers))} |"]
+    lines.append("|---" * (len(papers) + 1) + "|")
+    for row, values in rows.items():
+        lines.append(f"| **{row}** | {' | '.join(_cell(n, values[n]) for n in papers)} |")
+        if row in theirs:
+            cells = [_cell(name, theirs[row].values.get(name)) for name in papers]
+            lines.append(f"| *{row}, published* | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Published rows, **not comparable**: other people, other sizes, other judges.",
+        "",
+    ]
+    others = [name for name in measured if name not in papers]
+    lines += [f"| | {' | '.join(map(_head, others))} |", "|---" * (len(others) + 1) + "|"]
+    for row, values in rows.items():
+        lines.append(f"| **{row}** | {' | '.join(_cell(n, values[n]) for n in others)} |")
     return "\n".join(lines) + "\n"
 
 
