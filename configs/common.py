@@ -39,6 +39,9 @@ def get_config() -> ConfigDict:
     data.splits = ConfigDict(dict(train="", validation="", test=""))
     # Height and width of the aligned faces, as prepared.
     data.image_size = (128, 96)
+    # Where five landmarks of an aligned face lie, (x, y) in pixels, see input_pipeline/faces.py;
+    # our own places, those of prepared data, if empty. Imported checkpoints have their authors'.
+    data.canonical_points = ()
     # Samples per second of the audio, as prepared, and frames per second.
     data.audio_rate = 50_000
     data.video_rate = 25.0

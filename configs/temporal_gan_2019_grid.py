@@ -96,8 +96,15 @@ def get_config(variant: str = "") -> ConfigDict:
             min_shift=3,
         )
     )
-    # Standard deviation of the noise at inference (published code).
-    config.generate = ConfigDict(dict(noise_std=0.33))
+    config.generate = ConfigDict(
+        dict(
+            # Standard deviation of the noise at inference (published code).
+            noise_std=0.33,
+            # Output x is shown as the pixel pixel_scale (x + 1). 127.5 is what pixels are scaled
+            # by in training; the published code has 125.
+            pixel_scale=127.5,
+        )
+    )
 
     # Rates and decays of the paper.
     config.optimizer = ConfigDict(

@@ -86,7 +86,8 @@ def animate(
 
     Args:
         model: of `load_generator`.
-        still: uint8 [H, W, 3] RGB, an aligned crop of the config's image_size.
+        still: uint8 [H, W, 3] RGB, a crop of the config's image_size, aligned to the points of
+            `input_pipeline.faces.alignment_target(config.data)`.
         waveform: float [S] mono in [-1, 1] at the config's audio_rate.
         seed: of the noise that moves what speech does not; same seed, same video.
         chunk_frames: frames generated at a time; changes memory and speed, not the video.
@@ -183,7 +184,7 @@ def animate_files(
     # What is quick to find wrong comes first; the weights are the slowest to read.
     config = load_config(Path(checkpoint))
     fps, rate = config.data.video_rate, config.data.audio_rate
-    crop = _aligned_still(still, detector, tuple(config.data.image_size))
+    crop = _aligned_still(still, detector, config.data)
     waveform = _speech(audio, text, voice, rate)
     model = load_generator(checkpoint)
 
@@ -215,13 +216,14 @@ def synthetic_tags(system: str) -> dict[str, str]:
     return {"title": text, "comment": text}
 
 
-def _aligned_still(path: str | Path, detector: str, image_size: tuple[int, int]) -> np.ndarray:
+def _aligned_still(path: str | Path, detector: str, data_config: ConfigDict) -> np.ndarray:
     # The detector first: its absence is known before the image is read.
     find = None if detector == ALIGNED else faces.get_detector(detector)
     image = media.read_still(path)
+    size = tuple(data_config.image_size)
     if find is None:
-        return cv2.resize(image, image_size[::-1], interpolation=cv2.INTER_AREA)
-    return faces.align_still(image, find, image_size, name=str(path))[0]
+        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return faces.align_still(image, find, size, faces.alignment_target(data_config), str(path))[0]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -1,4 +1,4 @@
-"""The command line: `flax-talk prepare | animate | evaluate | ablate | export | info`.
+"""The command line: `flax-talk prepare | animate | evaluate | ablate | export | import | info`.
 
 A command imports what it needs when it runs, so that help and mistakes on the command line
 answer at once. Whatever the user can mend is one line on stderr and exit code 2; anything else
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any, NoReturn
 
 from flax_talk import __version__
@@ -132,11 +133,29 @@ def _words(text: str | None) -> list[str]:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from flax_talk.training.checkpoints import export
+    if args.format == "torch":
+        from flax_talk.interop.temporal_gan_2019 import export_temporal_gan
 
-    path = export(args.checkpoint, args.out, dtype=args.dtype)
+        path = export_temporal_gan(args.checkpoint, args.out, args.dtype or "float32")
+    else:
+        from flax_talk.training.checkpoints import export
+
+        path = export(args.checkpoint, args.out, dtype=args.dtype or "float16")
+    _print_written(path, args.json)
+
+
+def _import(args: argparse.Namespace) -> None:
+    from flax_talk.interop.temporal_gan_2019 import load_temporal_gan
+    from flax_talk.training.checkpoints import save_exported
+
+    config, variables = load_temporal_gan(args.file)
+    path = save_exported(config, variables, 0, args.out, dtype="float32")
+    _print_written(path, args.json)
+
+
+def _print_written(path: Path, as_json: bool) -> None:
     size = path.stat().st_size
-    if args.json:
+    if as_json:
         _print_json({"path": str(path), "bytes": size})
     else:
         print(f"{path}: {size / 1e6:.1f} MB")
@@ -312,9 +331,21 @@ def _parser() -> argparse.ArgumentParser:
         "flax-talk export --checkpoint runs/small --out exported/small",
     ).add_argument
     add("--checkpoint", required=True, metavar="W", help="folder of a run of train.py")
+    add("--out", required=True, metavar="DIR", help="folder to write; with --format torch, a file")
+    help = "flax for this program; torch, as temporal_gan_2019's authors have it (default: flax)"
+    add("--format", default="flax", choices=("flax", "torch"), help=help)
+    help = "of the weights (default: float16; with --format torch float32)"
+    add("--dtype", choices=("float16", "float32"), help=help)
+
+    add = command(
+        _import,
+        "import",
+        "Make a checkpoint of weights that a system's authors have published.",
+        "flax-talk import temporal_gan_2019 grid.dat --out published/grid",
+    ).add_argument
+    add("system", metavar="SYSTEM", choices=("temporal_gan_2019",), help="temporal_gan_2019")
+    add("file", metavar="FILE", help="as published, such as grid.dat")
     add("--out", required=True, metavar="DIR", help="folder to write")
-    choices = ("float16", "float32")
-    add("--dtype", default="float16", choices=choices, help="of the weights (default: float16)")
 
     add = command(
         _info,

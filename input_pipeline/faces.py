@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
+from ml_collections import ConfigDict
 from scipy.ndimage import gaussian_filter1d
 
 from flax_talk.errors import UserError
@@ -229,6 +230,17 @@ def canonical_points(image_size: tuple[int, int] = (128, 96)) -> np.ndarray:
     return (unit * _AVERAGE_FACE + (0.5 * width, 0.36 * height)).astype(np.float32)
 
 
+def alignment_target(data_config: ConfigDict) -> np.ndarray:
+    """Where a run's crops have their stable points: float32 [5, 2], (x, y) in pixels.
+
+    Args:
+        data_config: image_size and canonical_points; where that is empty, or in older runs
+          absent, they are our own.
+    """
+    other = data_config.get("canonical_points")
+    return np.array(other, np.float32) if other else canonical_points(data_config.image_size)
+
+
 def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Scale, rotation and shift that best map points to points in the least-squares sense.
 
@@ -300,6 +312,26 @@ def align(
     transforms = similarity_transform(landmarks[:, STABLE_POINTS], target)
     crops = [_warp(frame, m, image_size) for frame, m in zip(frames, transforms, strict=True)]
     return np.stack(crops), transform_points(transforms, landmarks), transforms
+
+
+def realign(
+    crops: np.ndarray, landmarks: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Move crops from our canonical face to another one.
+
+    Args:
+        crops: uint8 [T, H, W, 3], of `align` to `canonical_points((H, W))`.
+        landmarks: float32 [..., 68, 2] in their pixels.
+        target: float32 [5, 2], where the stable points shall lie instead.
+
+    Returns:
+        Crops of the same size, whose borders repeat the edge where they show more than the ones
+        before, and the landmarks in their pixels.
+    """
+    size = crops.shape[1:3]
+    transform = similarity_transform(canonical_points(size), target)
+    moved = np.stack([_warp(crop, transform, size) for crop in crops])
+    return moved, transform_points(transform, landmarks)
 
 
 def align_still(

@@ -41,7 +41,7 @@ from absl import flags, logging
 from tensorflow_datasets.core.utils.version import list_all_versions
 
 from flax_talk.errors import UserError
-from input_pipeline import audio, media, text
+from input_pipeline import audio, faces, media, text
 
 Example = Mapping[str, Any]
 Batch = dict[str, np.ndarray]
@@ -191,10 +191,10 @@ def make_loader(
 
     Args:
         source: from `open_source`.
-        data_config: num_frames, eval_frames, mirror, still, audio_rate, video_rate, window_seconds,
-          features, text_length (for "words"), batch_size (over all processes), num_workers
-          (processes that prepare batches; 0 for threads of this one), prefetch (batches prepared
-          ahead, each by its own thread).
+        data_config: num_frames, eval_frames, mirror, still, canonical_points, audio_rate,
+          video_rate, window_seconds, features, text_length (for "words"), batch_size (over all
+          processes), num_workers (processes that prepare batches; 0 for threads of this one),
+          prefetch (batches prepared ahead, each by its own thread).
         train: training or evaluation.
         seed: all randomness comes from it.
         process_index, process_count: which share of each batch this process loads.
@@ -305,6 +305,10 @@ def _cut_clip(
         images = media.decode_frames([example["video"][i] for i in (still, *valid)])
     except UserError as error:
         raise UserError(f"clip {example['id']}: {error}") from error
+    landmarks = np.asarray(example["landmarks"], np.float32)[shown]
+    # Data are prepared with our canonical face; runs from before there was a choice have no field.
+    if data_config.get("canonical_points"):
+        images, landmarks = faces.realign(images, landmarks, faces.alignment_target(data_config))
     waveform = _read_waveform(example, data_config)
     padded = audio.pad_waveform(waveform, max(length, num_frames), stride, window)
     clip = {
@@ -312,7 +316,7 @@ def _cut_clip(
         "video": images[1 + shown - start],
         "waveform": audio.crop_padded(padded, start, num_frames, stride, window),
         "mask": wanted < length,
-        "landmarks": np.asarray(example["landmarks"], np.float32)[shown],
+        "landmarks": landmarks,
     }
     # Runs that were made before there were features have no such field.
     for name in data_config.get("features", ()):

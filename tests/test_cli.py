@@ -12,7 +12,7 @@ import pytest
 
 from flax_talk import cli
 
-COMMANDS = ("prepare", "animate", "evaluate", "ablate", "export", "info")
+COMMANDS = ("prepare", "animate", "evaluate", "ablate", "export", "import", "info")
 
 
 @pytest.fixture
@@ -160,6 +160,9 @@ def test_a_run_without_a_checkpoint_yet(files, tiny_run, capsys, tmp_path):
         ["prepare", "grid", "--source", "nowhere"],
         ["prepare", "grid"],
         ["export", "--checkpoint", "nowhere", "--out", "exported"],
+        ["export", "--checkpoint", "nowhere", "--out", "exported.dat", "--format", "torch"],
+        ["import", "temporal_gan_2019", "nowhere.dat", "--out", "published"],
+        ["import", "static_gan", "grid.dat", "--out", "published"],
         ["prepare", "grid:huge", "--source", "nowhere"],
         ["prepare", "nothing", "--source", "nowhere", "--json"],
     ],

@@ -1,4 +1,5 @@
-"""Files of PyTorch's `torch.save`, read without PyTorch and without running what they contain.
+"""Files of PyTorch's `torch.save`, read and written without PyTorch, and read without running
+what they contain.
 
 Such a file is a pickle whose tensors refer to storages: since PyTorch 1.6 a zip archive with one
 member for each, before it (as most published weights are) five pickles in a row and the
@@ -7,9 +8,10 @@ make tensors, arrays and ordered dictionaries, and the file is refused if it nam
 """
 
 import collections
+import os
 import pickle
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,27 +47,65 @@ def read_torch(path: str | Path) -> Any:
         The object; arrays may be read-only and share memory, as the tensors did.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind, or names code of its own, as a
-            whole pickled module does.
+        UserError: the file is missing, cut off, damaged, of another kind (a git-lfs pointer and a
+            web page are named as such), or names code of its own, as a whole pickled module does.
     """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            is_archive = file.read(4) == b"PK\x03\x04"
-            file.seek(0)
-            return _read_archive(file) if is_archive else _read_legacy(file)
+            return _read(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except _ForeignCode as error:
         raise UserError(
             f"{path} calls {error}, which weights alone do not: save its state dict instead"
         ) from error
+    except _OtherFile as error:
+        raise UserError(f"{path} is {error}") from error
     except Exception as error:  # A damaged pickle can fail in any way.
         raise UserError(f"{path} is not a whole file of torch.save: {error}") from error
 
 
+def write_torch(path: str | Path, value: Any) -> Path:
+    """Writes a file that `torch.load` and `read_torch` read, an archive as of PyTorch 1.6.
+
+    Args:
+        path: the file, whose folder is created; it appears complete or not at all.
+        value: dictionaries, lists, tuples, plain values, and arrays, which become tensors.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    path = Path(path)
+    storages: list[np.ndarray] = []
+    pickled = pickle.PROTO + b"\x02" + _pickled(value, storages) + pickle.STOP
+    members = {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(partial, "w") as archive:
+            # With a `ZipInfo`, which has a fixed date, equal weights make equal files.
+            for name, content in members.items():
+                archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)
+            for key, array in enumerate(storages):
+                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+                archive.writestr(zipfile.ZipInfo(f"archive/data/{key}"), little.tobytes())
+        return partial.replace(path)
+    except OSError as error:
+        if partial.is_file():
+            partial.unlink()
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 class _ForeignCode(Exception):
     """The name of what a pickle wants to call."""
+
+
+class _OtherFile(Exception):
+    """What a file is instead of one of `torch.save`, and what to do."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -91,6 +131,29 @@ class _Unpickler(pickle.Unpickler):
             return storage
         _, start, length = view[0]
         return storage[start : start + length]
+
+
+def _read(file: BinaryIO) -> Any:
+    head = file.read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+    if head.startswith(b"version https://git-lfs"):
+        raise _OtherFile("a git-lfs pointer: run 'git lfs pull', or download what it points to")
+    if head.startswith(b"<"):
+        raise _OtherFile("a web page: download the file itself, in a browser if it asks for more")
+    is_archive = head.startswith(b"PK\x03\x04")
+    size = file.seek(0, os.SEEK_END)
+    cut = EOFError(f"it ends too soon, after {size} bytes: download or copy it again")
+    # The table of contents of an archive is at its end.
+    if is_archive and not zipfile.is_zipfile(file):
+        raise cut
+    file.seek(0)
+    try:
+        return _read_archive(file) if is_archive else _read_legacy(file)
+    except _ForeignCode:
+        raise
+    except Exception as error:
+        if not is_archive and file.tell() == size:
+            raise cut from error
+        raise
 
 
 def _read_archive(file: BinaryIO) -> Any:
@@ -163,3 +226,47 @@ _ALLOWED = {
     },
 }
 """What a pickle may call, by module and name."""
+
+
+def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:
+    """Opcodes of protocol 2 that make a value; those of an array refer to what they add to the
+    storages, and PyTorch's functions are only named, so that none of them is needed."""
+
+    def all_pickled(values):
+        return b"".join(_pickled(item, storages) for item in values)
+
+    def name(module, attribute):
+        return pickle.GLOBAL + f"{module}\n{attribute}\n".encode()
+
+    def tuple_of(*opcodes):
+        return pickle.MARK + b"".join(opcodes) + pickle.TUPLE
+
+    if isinstance(value, Mapping):
+        items = (part for item in value.items() for part in item)
+        return pickle.EMPTY_DICT + pickle.MARK + all_pickled(items) + pickle.SETITEMS
+    if isinstance(value, list):
+        return pickle.EMPTY_LIST + pickle.MARK + all_pickled(value) + pickle.APPENDS
+    if isinstance(value, tuple):
+        return tuple_of(all_pickled(value))
+    if not isinstance(value, np.ndarray):
+        if type(value) not in (str, int, float, bool, type(None)):
+            raise TypeError(f"neither an array nor a plain value: {value!r}")
+        # Without the number of the protocol in front and the stop behind.
+        return pickle.dumps(value, protocol=2)[2:-1]
+    array = np.ascontiguousarray(value).reshape(value.shape)
+    kinds = [kind for kind, dtype in _STORAGES.items() if np.dtype(dtype) == array.dtype]
+    if not kinds:
+        raise TypeError(f"PyTorch has no {array.dtype}")
+    strides = tuple(step // array.itemsize for step in array.strides)
+    key = str(len(storages))
+    storages.append(array)
+    storage = tuple_of(
+        _pickled("storage", storages),
+        name("torch", f"{kinds[0]}Storage"),
+        all_pickled((key, "cpu", array.size)),
+    )
+    hooks = name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE
+    arguments = tuple_of(
+        storage + pickle.BINPERSID, all_pickled((0, array.shape, strides, False)), hooks
+    )
+    return name("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE

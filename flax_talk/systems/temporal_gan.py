@@ -163,11 +163,17 @@ class Generator(nn.Module):
 
 
 def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Module]:
-    """The modules that the config trains, by player; a loss weight of 0 leaves one out."""
+    """The modules that the config trains, by player; a loss weight of 0 leaves one out.
+
+    A config without losses, of published weights, generates only: it has the generator alone.
+    """
     shared = dict(dtype=jnp.dtype(config.dtype), axis_name=axis_name)
     audio_rate = config.data.audio_rate
-    sizes = dict(audio_rate=audio_rate, mouth_head=config.loss.landmarks > 0)
+    trains = "loss" in config
+    sizes = dict(audio_rate=audio_rate, mouth_head=trains and config.loss.landmarks > 0)
     generator = Generator(**config.generator, **sizes, **shared)
+    if not trains:
+        return {GENERATOR: generator}
     discriminators = {
         FRAME: FrameDiscriminator(**config.frame_discriminator, **shared),
         SYNC: SyncDiscriminator(**config.sync_discriminator, audio_rate=audio_rate, **shared),
@@ -430,6 +436,10 @@ def generate(
     generator = players(config)[GENERATOR]
     inputs = (to_float(still), windows, noise, carry)
     video, carry = generator.apply(variables[GENERATOR], *inputs)
+    # Runs that were made before there was this field have the scale of `to_float`.
+    scale = config.generate.get("pixel_scale", 127.5)
+    if scale != 127.5:
+        video = (video + 1) * (scale / 127.5) - 1
     return video, {**carry, "frame": start + t}
 
 

@@ -119,9 +119,26 @@ def export(
     players = players or [name for name in variables if name == "generator"] or list(variables)
     if absent := [player for player in players if player not in variables]:
         raise UserError(f"{workdir} has no {', '.join(absent)}: it has {', '.join(variables)}")
-    arrays = {"step": np.int64(step)}
     kept = {player: variables[player] for player in players}
-    for path, leaf in traverse_util.flatten_dict(jax.device_get(kept)).items():
+    return save_exported(config, kept, step, out, dtype)
+
+
+def save_exported(
+    config: ConfigDict, variables: dict[str, Any], step: int, out: str | Path, dtype: str
+) -> Path:
+    """Writes an exported checkpoint, of a run or of published weights.
+
+    Args:
+        config: of the run; all that animates and evaluates is enough.
+        variables: by player.
+        step: that they are of; 0 if nobody knows.
+        out, dtype: as in `export`.
+
+    Returns:
+        The path of the file with the variables.
+    """
+    arrays = {"step": np.int64(step)}
+    for path, leaf in traverse_util.flatten_dict(jax.device_get(variables)).items():
         stored = np.float32 if "batch_stats" in path else dtype
         arrays["/".join(path)] = np.asarray(leaf).astype(stored)
     buffer = io.BytesIO()

@@ -5,6 +5,7 @@ import importlib.util
 import cv2
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from flax_talk.errors import UserError
 from input_pipeline import faces
@@ -124,6 +125,32 @@ def test_align_to_the_face_of_a_checkpoint():
     frames = np.zeros((1, 128, 96, 3), np.uint8)
     _, moved, _ = faces.align(frames, landmarks, (64, 64), canonical=target)
     np.testing.assert_allclose(moved[0, faces.STABLE_POINTS], target, atol=1e-3)
+
+
+def test_realign_equals_an_alignment_to_the_other_face():
+    rng = np.random.default_rng(6)
+    still = cv2.GaussianBlur(rng.integers(0, 256, (200, 200, 3), np.uint8), (15, 15), 5)
+    landmarks = rng.uniform(0, 100, (1, 68, 2)).astype(np.float32)
+    landmarks[0, faces.STABLE_POINTS] = 1.1 * faces.canonical_points() + (40, 30)
+    target = 1.2 * faces.canonical_points() - (8, 11)
+    direct, expected, _ = faces.align(still[None], landmarks, canonical=target)
+    crops, points, _ = faces.align(still[None], landmarks)
+    moved, moved_points = faces.realign(crops, points, target)
+    np.testing.assert_allclose(moved_points, expected, atol=1e-3)
+    assert moved.shape == crops.shape and moved.dtype == np.uint8
+    difference = np.abs(moved.astype(int) - direct)
+    assert difference.mean() < 1 < np.abs(crops.astype(int) - direct).mean()
+
+
+def test_a_run_has_a_canonical_face_of_its_own_or_ours():
+    ours = ConfigDict(dict(image_size=(64, 32)))
+    for config in (ours, ConfigDict({**ours, "canonical_points": ()})):
+        np.testing.assert_array_equal(
+            faces.alignment_target(config), faces.canonical_points((64, 32))
+        )
+    other = faces.canonical_points((64, 32)) + 3
+    config = ConfigDict({**ours, "canonical_points": other.tolist()})
+    np.testing.assert_array_equal(faces.alignment_target(config), other)
 
 
 def test_align_shrinks_without_aliasing_or_shift():

@@ -6,7 +6,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from flax_talk.errors import UserError
-from input_pipeline import audio, loader, media, text
+from input_pipeline import audio, faces, loader, media, text
 
 HEIGHT, WIDTH, STRIDE, WINDOW = 16, 12, 40, 80
 
@@ -139,6 +139,17 @@ def test_short_clip_holds_its_last_frame_in_silence():
     before = (WINDOW - STRIDE) // 2
     assert (batch["waveform"][0, before : before + 3 * STRIDE] != 0).all()
     assert (batch["waveform"][0, before + 3 * STRIDE :] == 0).all()
+
+
+def test_another_canonical_face_moves_pictures_and_landmarks():
+    target = faces.canonical_points((HEIGHT, WIDTH)) + np.float32([2, 1])
+    [plain] = batches(1, train=False)
+    [moved] = batches(1, train=False, canonical_points=target.tolist())
+    np.testing.assert_allclose(moved["landmarks"], plain["landmarks"] + [2, 1], atol=1e-4)
+    for name in ("still", "video"):
+        shifted = plain[name][..., :-1, :-2, :].astype(int)
+        assert np.abs(moved[name][..., 1:, 2:, :] - shifted).max() <= 1
+    np.testing.assert_array_equal(moved["waveform"], plain["waveform"])
 
 
 def test_mirrored_points_keep_their_meaning():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flax_talk.errors import UserError
-from flax_talk.interop.torch_files import read_torch
+from flax_talk.interop.torch_files import read_torch, write_torch
 
 # Both written by PyTorch 2.13 (then zlib, base64): an OrderedDict of
 #   t = torch.arange(12.).reshape(3, 4)
@@ -111,9 +111,30 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, function):
 @pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.7, 0.97])
 def test_a_cut_file_is_named(tmp_path, text, share):
     data = unpacked(text)
+    data = data[: int(share * len(data))]
     path = tmp_path / "weights.pth"
-    path.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(UserError, match="weights.pth is not a whole file of torch.save"):
+    path.write_bytes(data)
+    message = f"weights.pth is not a whole .* it ends too soon, after {len(data)} bytes: download"
+    with pytest.raises(UserError, match=message):
+        read_torch(path)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 221179358\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (POINTER, "weights.pth is a git-lfs pointer: run 'git lfs pull'"),
+        (b"\n<!DOCTYPE html><html><title>Sign in</title>", "weights.pth is a web page: download"),
+        (b"\xef\xbb\xbf<html>", "weights.pth is a web page: download"),
+        (b"GIF89a" + bytes(100), "weights.pth is not a whole file of torch.save: invalid load key"),
+    ],
+)
+def test_what_came_instead_of_the_file_is_named(tmp_path, content, says):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=says):
         read_torch(path)
 
 
@@ -126,6 +147,38 @@ def test_a_storage_of_another_length_is_refused(tmp_path):
     path.write_bytes(data.replace((12).to_bytes(8, "little") + numbers, bytes(8) + numbers))
     with pytest.raises(UserError, match="weights.pth is not a whole .* is not 12 long"):
         read_torch(path)
+
+
+def test_what_is_written_is_read(tmp_path):
+    state = {
+        "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4).T,
+        "a.half": np.float16([0.5, -2]),
+        "a.count": np.array(3),
+    }
+    value = {"state": state, "none": {}, "list": [1, 2.5, None], "size": (128, (), True), "é": "à"}
+    path = write_torch(tmp_path / "new" / "weights.pth", value)
+    got = read_torch(path)
+    assert {**got, "state": 0} == {**value, "state": 0} and list(got) == list(value)
+    for name, array in state.items():
+        assert got["state"][name].dtype == array.dtype
+        np.testing.assert_array_equal(got["state"][name], array)
+    assert list(path.parent.iterdir()) == [path]
+    again = write_torch(tmp_path / "again.pth", value)
+    assert again.read_bytes() == path.read_bytes()
+    # PyTorch takes no compressed members and none without a version.
+    with zipfile.ZipFile(path) as archive:
+        assert archive.read("archive/version") == b"3\n"
+        assert {member.compress_type for member in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*weights.pth"):
+        write_torch(tmp_path / "file" / "weights.pth", {})
+    for value in (np.float64(1), np.array(["text"]), {1}):
+        with pytest.raises(TypeError):
+            write_torch(tmp_path / "weights.pth", {"a": value})
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_missing_file_is_named(tmp_path):
