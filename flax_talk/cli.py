@@ -101,13 +101,15 @@ def _ablate(args: argparse.Namespace) -> None:
     from flax_talk.evaluation import report
 
     names = ("system", "dataset", "workdir", "variant", "split", "limit")
-    result = ablate(
-        **{name: getattr(args, name) for name in names},
-        rows=_words(args.rows),
-        overrides=dict(map(_setting, args.set)),
-        metrics=_words(args.metrics),
-        judges=_judges(args),
-    )
+    # What the runs print must not mix with JSON.
+    with redirect_stdout(sys.stderr if args.json else sys.stdout):
+        result = ablate(
+            **{name: getattr(args, name) for name in names},
+            rows=_words(args.rows),
+            overrides=dict(map(_setting, args.set)),
+            metrics=_words(args.metrics),
+            judges=_judges(args),
+        )
     print(report.to_json(result) if args.json else report.ablation_table(result), end="")
 
 
@@ -290,7 +292,7 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate",
         "Measure a checkpoint on clips of a split, or videos against references of the same names.",
         "flax-talk evaluate --checkpoint runs/small --data-dir data --split test --out results\n"
-        "          flax-talk evaluate --videos mine --references real --metrics psnr,ssim,cpbd",
+        "  flax-talk evaluate --videos mine --references real --metrics psnr,ssim,cpbd",
     ).add_argument
     add("--checkpoint", metavar="W", help="folder of a run of train.py, or exported")
     add("--data-dir", metavar="DIR", help="prepared data, if not where the run had it")

@@ -43,6 +43,9 @@ from tensorflow_datasets.core.utils.version import list_all_versions
 from flax_talk.errors import UserError
 from input_pipeline import audio, faces, media, text
 
+TEXT_LENGTH = 40
+"""Most characters of a text where a config does not say: that of GRID, and some."""
+
 Example = Mapping[str, Any]
 Batch = dict[str, np.ndarray]
 
@@ -339,7 +342,7 @@ def _mfcc(example: Example, frames: range, data_config: ml_collections.ConfigDic
 
 
 def _words(example: Example, frames: range, data_config: ml_collections.ConfigDict) -> Batch:
-    rate, length = data_config.video_rate, data_config.text_length
+    rate, length = data_config.video_rate, data_config.get("text_length", TEXT_LENGTH)
     words = example["words"]
     spoken = [
         _text(word)

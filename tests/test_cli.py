@@ -50,10 +50,11 @@ def test_help_has_an_example_that_parses(command, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
     assert stop.value.code == 0
-    example = capsys.readouterr().out.split("example:\n")[1].strip()
-    program, *words = example.split()
-    assert program == "flax-talk"
-    assert cli._parser().parse_args(words).run
+    examples = capsys.readouterr().out.split("example:\n")[1].strip()
+    for example in examples.splitlines():
+        program, *words = example.split()
+        assert program == "flax-talk"
+        assert cli._parser().parse_args(words).run
 
 
 def test_help_loads_nothing_heavy():

@@ -307,6 +307,7 @@ def _read_config(file: Mapping[str, Any], path: str | Path) -> ConfigDict:
         width=features("encoder_id", "cl.0.0"),
         audio_width=features("encoder", "encoder.cl.0"),
         content_layers=max(1, sum(n.startswith("rnn.weight_ih_l") for n in file["encoder"])),
+        noise_layers=1,
         num_skips=_SKIPS,
         residual=False,
     )
