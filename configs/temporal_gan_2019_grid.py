@@ -115,7 +115,8 @@ def get_config(variant: str = "") -> ConfigDict:
             sequence_discriminator=common.adam(1e-5, decay=0.9, every=10),
         )
     )
-    config.early_stopping.patience = 5
+    # Five epochs without better audio-visual synchrony, as SyncNet judges it.
+    config.early_stopping.update(dict(metric="av_confidence", patience=5))
 
     if variant == "small":
         small(config)
@@ -143,7 +144,7 @@ def small(config: ConfigDict) -> None:
         )
     )
     config.train.update(dict(max_steps=1400, samples_every=200, checkpoint_every=200))
-    config.early_stopping.patience = 0
+    config.early_stopping.update(dict(metric="psnr_lower", patience=0))
 
 
 def tiny(config: ConfigDict) -> None:
@@ -159,3 +160,4 @@ def tiny(config: ConfigDict) -> None:
     config.train.update(
         dict(max_steps=4, log_every=1, samples_every=4, checkpoint_every=2, validation_clips=2)
     )
+    config.early_stopping.update(dict(metric="psnr_lower", patience=0))

@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import flax_talk
 from flax_talk.errors import UserError
+from flax_talk.evaluation.validation import SHIPPED_SYNCNET
 from flax_talk.images import to_float
 from flax_talk.interop.inception import load_inception
 from flax_talk.interop.vgg19 import load_vgg19
@@ -42,7 +42,6 @@ from input_pipeline import faces
 Record = Mapping[str, np.ndarray]
 """What is kept of one clip: arrays by "family/field", or of one family by "field"."""
 
-_CHECKPOINTS = Path(flax_talk.__file__).parent / "checkpoints"
 _MOUTH = slice(48, 68)
 _ALIGNED_SIZE = (128, 96)
 _EVERY = 5  # of so many frames one is shown to the large networks (ours)
@@ -59,8 +58,8 @@ class Judges(NamedTuple):
         inception: file of an Inception network's weights, see `flax_talk.interop.inception`.
     """
 
-    syncnet: str | Path = _CHECKPOINTS / "syncnet"
-    lipnet: str | Path = _CHECKPOINTS / "lipnet"
+    syncnet: str | Path = SHIPPED_SYNCNET
+    lipnet: str | Path = SHIPPED_SYNCNET.with_name("lipnet")
     embedder: str = "dlib"
     detector: str = "dlib"
     vgg19: str | Path | None = None

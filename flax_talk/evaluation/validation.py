@@ -8,7 +8,8 @@ measured by `flax_talk.evaluation.evaluate`.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,16 +21,26 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+import flax_talk
 from flax_talk.images import to_float, to_uint8
 from flax_talk.losses import l1, lower_half
 from flax_talk.metrics import reconstruction
+from flax_talk.systems import syncnet
 from flax_talk.training import parallel
+from flax_talk.training.checkpoints import load_config, load_variables
 from flax_talk.training.step import example_keys
 from input_pipeline.loader import Selection, make_loader, open_source
 
 Metrics = dict[str, float]
+Judge = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 MEASURES = ("psnr", "ssim", "psnr_lower", "ssim_lower", "l1_lower")
 """What every validation measures, on the devices."""
+
+SYNCHRONY = "av_confidence"
+"""What a validation measures besides where `config.early_stopping.metric` asks for it."""
+
+SHIPPED_SYNCNET = Path(flax_talk.__file__).parent / "checkpoints" / "syncnet"
+"""The judge of synchrony that comes with this package."""
 
 
 class Samples(NamedTuple):
@@ -59,22 +70,27 @@ class Evaluator:
         if limit:
             source = Selection(source, range(min(limit, len(source))))
         self.num_clips = len(source)
+        self._system = system
+        self.generates = hasattr(system, "generate")
+        data, judge = config.data, None
+        if self.generates and config.early_stopping.metric == SYNCHRONY:
+            data, judge = ConfigDict(data), _synchrony_judge()
+            data.features = (*data.get("features", ()), "mfcc")
         self._loader = make_loader(
             source,
-            config.data,
+            data,
             train=False,
             seed=config.seed,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        self._system = system
-        self.generates = hasattr(system, "generate")
         self._generate = jax.jit(functools.partial(_generate, system, config))
-        self._measure = jax.jit(_measure)
+        self._measure = jax.jit(functools.partial(_measure, judge))
         self._judge = jax.jit(functools.partial(_judge, system, config))
 
     def __call__(self, variables: Any, progress: bool = False) -> Metrics:
-        """Means over the clips of `MEASURES`, or of a judge's measures.
+        """Means over the clips of `MEASURES`, and of `SYNCHRONY` if the config stops on it; or of a
+        judge's measures.
 
         Args:
             variables: by player, on all devices.
@@ -142,8 +158,17 @@ def _local(array: jax.Array) -> np.ndarray:
     return np.concatenate([np.asarray(shard.data) for shard in shards])
 
 
-def _measure(video: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Sums of the `MEASURES` over the valid clips, and their `count`."""
+def _synchrony_judge() -> Judge:
+    """The confidence [B] of videos and their `mfcc` by the SyncNet that ships."""
+    config = load_config(SHIPPED_SYNCNET)
+    variables, _ = load_variables(SHIPPED_SYNCNET)
+    return lambda *clips: syncnet.judge(config, variables, *clips).confidence
+
+
+def _measure(
+    judge: Judge | None, video: jax.Array, batch: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Sums of the measures over the valid clips, and their `count`."""
     mask = batch["mask"]
     clips = mask.any(axis=1)
     # A padded clip has no valid frame; with all of its frames it is finite, and then left out.
@@ -161,5 +186,7 @@ def _measure(video: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Arr
             metrics[f"{prefix}psnr{suffix}"] = reconstruction.video_psnr(a, b, frames)
             metrics[f"{prefix}ssim{suffix}"] = over_frames(reconstruction.ssim(a, b))
         metrics[f"{prefix}l1_lower"] = over_frames(l1(lower_half(shown), lower_half(real)))
+    if judge is not None:
+        metrics[SYNCHRONY] = judge(video, batch["mfcc"], frames)
     sums = {key: jnp.where(clips, value, 0).sum() for key, value in metrics.items()}
     return {**sums, "count": clips.sum().astype(jnp.float32)}

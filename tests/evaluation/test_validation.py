@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flax_talk.evaluation import validation
 from flax_talk.evaluation.validation import MEASURES, Evaluator
 from flax_talk.training import parallel
-from input_pipeline import media
+from input_pipeline import audio, media
 from input_pipeline.loader import open_source
 
 
@@ -64,6 +65,26 @@ def test_a_system_that_repeats_the_still_scores_what_the_still_does(config):
     lighter = measured(config, 0.2)
     assert lighter["psnr"] < result["psnr"] and lighter["ssim"] < result["ssim"]
     assert lighter["still/psnr"] == result["still/psnr"]
+
+
+def test_synchrony_is_judged_where_the_config_stops_on_it(config, monkeypatch):
+    """By a judge for whom it is brightness, and loudness of the lowest coefficient."""
+
+    def judge(video, mfcc, mask):
+        assert mfcc.shape == (4, 4 * 15, 13) and mask.shape == (4, 15)
+        return video.astype(jnp.float32).mean((1, 2, 3, 4)) + mfcc[..., 0].mean(axis=1)
+
+    monkeypatch.setattr(validation, "_synchrony_judge", lambda: judge)
+    config.early_stopping.metric = "av_confidence"
+    expected = []
+    for example in open_source(config.data, "test"):
+        video = media.decode_frames(list(example["video"])[:15]).astype(np.float64)
+        wave = np.asarray(example["waveform"], np.float32) / 32767
+        loudness = audio.mfcc(wave, config.data.audio_rate, 60)[:, 0].mean()
+        expected.append(video[0].mean() + loudness)
+    assert measured(config, 0.0)["av_confidence"] == pytest.approx(np.mean(expected), rel=1e-4)
+    config.early_stopping.metric = "psnr"
+    assert "av_confidence" not in measured(config, 0.0)
 
 
 def judge(config, variables, batch, rng):
