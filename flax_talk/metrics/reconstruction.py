@@ -56,7 +56,10 @@ def ssim_uniform(video: jax.Array, reference: jax.Array) -> jax.Array:
 def _ssim(
     video: jax.Array, reference: jax.Array, window: jax.Array, correction: float
 ) -> jax.Array:
-    """Similarity at the valid positions of a separable window, its variances times `correction`."""
+    """Similarity at the valid positions of a separable window, its variances times `correction`.
+
+    Of intensities from 0 on, as those of files: the term of luminance knows where black is.
+    """
     length = len(window)
 
     def blur(x):
@@ -65,7 +68,7 @@ def _ssim(
         x = sum(window[i] * x[..., i : i + h, :] for i in range(length))
         return sum(window[i] * x[..., i : i + w] for i in range(length))
 
-    x, y = jnp.moveaxis(video, -1, -3), jnp.moveaxis(reference, -1, -3)
+    x, y = jnp.moveaxis(video + 1, -1, -3), jnp.moveaxis(reference + 1, -1, -3)
     mean_x, mean_y = blur(x), blur(y)
     var_x = correction * (blur(x * x) - mean_x**2)
     var_y = correction * (blur(y * y) - mean_y**2)

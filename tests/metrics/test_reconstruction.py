@@ -1,3 +1,6 @@
+"""PSNR and SSIM equal those of two outside libraries, scikit-image and PIX."""
+
+import dm_pix
 import jax
 import numpy as np
 import pytest
@@ -34,8 +37,8 @@ def test_psnr_equals_scikit_image(compiled, seed):
 def test_ssim_equals_scikit_image_over_valid_positions(compiled, seed):
     image, other = draw(seed)
     _, similarity = outside.structural_similarity(
-        image.astype(np.float64),
-        other.astype(np.float64),
+        image.astype(np.float64) + 1,
+        other.astype(np.float64) + 1,
         data_range=2,
         channel_axis=-1,
         gaussian_weights=True,
@@ -47,17 +50,41 @@ def test_ssim_equals_scikit_image_over_valid_positions(compiled, seed):
     assert float(compiled(reconstruction.ssim)(other, image)) == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_psnr_and_ssim_equal_pix(seed):
+    image, other = draw(seed)
+    # PIX expects [0, 1].
+    pair = (image + 1) / 2, (other + 1) / 2
+    assert float(reconstruction.psnr(other, image)) == pytest.approx(
+        float(dm_pix.psnr(*pair)), abs=1e-3
+    )
+    # Its window is applied to each channel, at valid positions.
+    expected = float(dm_pix.ssim(*pair, max_val=1.0))
+    assert float(reconstruction.ssim(other, image)) == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_uniform_ssim_is_the_default_of_scikit_image(compiled, seed):
+    image, other = draw(seed)
+    expected = outside.structural_similarity(
+        image.astype(np.float64) + 1, other.astype(np.float64) + 1, data_range=2, channel_axis=-1
+    )
+    got = float(compiled(reconstruction.ssim_uniform)(other, image))
+    assert got == pytest.approx(expected, abs=1e-4)
+
+
 def test_equal_images_are_perfect(compiled):
     image = draw(0)[0]
     assert float(compiled(reconstruction.psnr)(image, image)) == np.inf
     assert float(compiled(reconstruction.ssim)(image, image)) == pytest.approx(1, abs=1e-6)
+    assert float(compiled(reconstruction.ssim_uniform)(image, image)) == pytest.approx(1, abs=1e-6)
 
 
 def test_flat_images_have_the_similarity_of_their_means(compiled):
     """No structure: what remains is the luminance term, worked out here."""
     one, other = np.full((12, 12, 3), 0.5, np.float32), np.full((12, 12, 3), -0.2, np.float32)
     c1 = 0.02**2
-    expected = (2 * 0.5 * -0.2 + c1) / (0.5**2 + 0.2**2 + c1)
+    expected = (2 * 1.5 * 0.8 + c1) / (1.5**2 + 0.8**2 + c1)
     assert float(compiled(reconstruction.ssim)(one, other)) == pytest.approx(expected, rel=1e-3)
 
 
