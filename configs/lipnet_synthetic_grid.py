@@ -37,6 +37,10 @@ def get_config(variant: str = "") -> ConfigDict:
         # What each frame spells, and short texts, are learnt sooner than where long ones lie.
         config.loss.spelling = 10.0
         config.data.update(dict(num_frames=32, batch_size=16))
+        config.train.max_steps = 1800
     elif variant == "shipped":
         config.train.initialize_from = "runs/words"
+        config.optimizer.lipreader = common.adam(5e-4, decay=0.8)
+        config.optimizer.lipreader.clip_norm = 10.0
+        config.train.max_steps = 2000
     return config
