@@ -3,7 +3,7 @@
     python benchmarks/synchrony.py --data-dir data \\
         --split grid/aligned_128x96/s26 grid/aligned_128x96/s31 'synthetic_grid/default/test[:20]'
 
-The sound of each clip is shifted by -10 to 10 frames. Printed are the share of the shifted clips that
+The sound of each clip is shifted by -10 to 10 frames. Printed are the share of shifted clips that
 are measured at their shift, within one frame of it, and at it beside the clip's own offset; the
 mean confidence; and the clips' own offsets, which are measured without a shift.
 """
