@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
     data.mirror = True
     # Identity image in training: the "first" frame of the clip, or a "random" one.
     data.still = "first"
-    # What batches hold besides, see input_pipeline/loader.py: "mfcc", "words".
+    # What batches hold besides, see input_pipeline/loader.py: "mfcc", "words", "action_units".
     data.features = ()
     # Most characters of a clip's text, for the feature "words".
     data.text_length = 40
@@ -78,7 +78,8 @@ def get_config() -> ConfigDict:
     train.validate_every = 1
     train.validation_clips = 0
 
-    # Folder of another run whose variables this one starts from; none if empty.
+    # Folder of another run whose variables this one starts from, or several, separated by commas,
+    # each for the players that it has; none if empty.
     train.initialize_from = ""
 
     config.early_stopping = stop = ConfigDict()

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 import flax_talk
 from flax_talk.errors import UserError
 from flax_talk.images import to_uint8
-from flax_talk.systems import get_system
+from flax_talk.systems import generating_players, get_system
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import faces, media
 from input_pipeline.audio import crop_padded, pad_waveform, resample
@@ -39,7 +39,7 @@ ALIGNED = "none"
 
 
 class Generator(NamedTuple):
-    """A trained generator: config of its run, its variables alone, the step they are of."""
+    """A trained generator: config of its run, variables of what generates, the step they are of."""
 
     config: FrozenConfigDict
     variables: dict[str, Any]
@@ -71,7 +71,8 @@ def load_generator(workdir: str | Path = SHIPPED) -> Generator:
 
 def make_generator(config: ConfigDict, variables: dict[str, Any], step: int = 0) -> Generator:
     """A generator from variables in memory, such as a train state's; other players are left out."""
-    generator = jax.device_put({"generator": variables["generator"]})
+    needed = [name for name in generating_players(config.system) if name in variables]
+    generator = jax.device_put({name: variables[name] for name in needed})
     return Generator(FrozenConfigDict(config), generator, step)
 
 

@@ -2,8 +2,11 @@
 
 Each function returns one value for each element it judges ([B], [B, T], [B, K]);
 `masked_mean` turns them into the scalar, exact also when the batch is spread over devices
-whose valid counts differ. Equation numbers are those of Vougioukas et al. 2020.
+whose valid counts differ. Equation numbers are those of Vougioukas et al. 2020 where no other paper
+is named.
 """
+
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -89,3 +92,54 @@ def fake_loss(logits: jax.Array) -> jax.Array:
 def generator_loss(logits: jax.Array) -> jax.Array:
     """-log D(G(z)): the non-saturating form of the generator's side (Goodfellow et al. 2014)."""
     return jax.nn.softplus(-logits)
+
+
+def unit_weights(rates: Sequence[float]) -> jax.Array:
+    """w_i of Eq. 1 of Chen et al. 2021: in inverse proportion to the rates, 1 in the mean.
+
+    Args:
+        rates: r_i, how often each action unit occurs in training, above 0: U of them.
+
+    Returns:
+        float32 [U].
+    """
+    inverse = 1 / jnp.asarray(rates, jnp.float32)
+    return inverse / inverse.mean()
+
+
+def unit_cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted binary cross entropy of action units, Eq. 1 of Chen et al. 2021.
+
+    Args:
+        logits, labels: [..., U], labels 0 or 1.
+        weights: [U] of `unit_weights`.
+
+    Returns:
+        [...].
+    """
+    each = labels * jax.nn.softplus(-logits) + (1 - labels) * jax.nn.softplus(logits)
+    return (weights * each).mean(axis=-1)
+
+
+def unit_dice(logits: jax.Array, labels: jax.Array, weights: jax.Array, smooth: float) -> jax.Array:
+    """Weighted Dice loss of action units, Eq. 2 of Chen et al. 2021.
+
+    Args:
+        logits, labels, weights: as of `unit_cross_entropy`.
+        smooth: epsilon.
+
+    Returns:
+        [...].
+    """
+    found = jax.nn.sigmoid(logits)
+    overlap = 2 * labels * found + smooth
+    total = jnp.square(labels) + jnp.square(found) + smooth
+    return (weights * (1 - overlap / total)).mean(axis=-1)
+
+
+def features_l1(features: Mapping[str, jax.Array], target: Mapping[str, jax.Array]) -> jax.Array:
+    """Perceptual loss, Eq. 5 of Chen et al. 2021: activations by layer, [N, H', W', C] each, to [N].
+
+    Of each layer the mean is taken, as in `l1`.
+    """
+    return sum(l1(features[name], target[name]) for name in target) / len(target)

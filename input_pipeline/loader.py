@@ -18,6 +18,8 @@ and, for systems whose config asks for them in `data.features`:
   text_mask  bool [B, L]               False behind the end of the text
   spelling   int32 [B, T]              "words": the label that each frame spells if the letters of a
              word and the space behind it take equal parts of its time; outside words the blank
+  action_units  float32 [B, T, 5]      "action_units": intensities, 0 to 1, of the units of speech;
+             past the end of a clip those of its last frame
 
 Training draws windows of T frames without end, and mirrored copies as the temporal GAN papers do
 (Vougioukas 2018, section 4.1). Which clip, mirrored or not, and which window come k-th is a
@@ -375,6 +377,13 @@ def _spelling(words: Mapping[str, Any], frames: range, rate: float) -> np.ndarra
     return spelling
 
 
+def _action_units(example: Example, frames: range, data_config: ml_collections.ConfigDict) -> Batch:
+    if "action_units" not in example:
+        raise UserError("it has no action units: train on synthetic_grid, which knows them")
+    shown = np.minimum(frames, len(example["video"]) - 1)
+    return {"action_units": np.asarray(example["action_units"], np.float32)[shown]}
+
+
 def _text(word: bytes | str) -> str:
     return word.decode() if isinstance(word, bytes) else word
 
@@ -382,7 +391,7 @@ def _text(word: bytes | str) -> str:
 _WORD_FIELDS = ("word", "start", "end")
 
 
-_FEATURES = {"mfcc": _mfcc, "words": _words}
+_FEATURES = {"mfcc": _mfcc, "words": _words, "action_units": _action_units}
 """What `data.features` can name, and the functions that cut it out of an example."""
 
 

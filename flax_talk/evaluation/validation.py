@@ -98,7 +98,8 @@ class Evaluator:
 
         Returns:
             Each measure of the generated videos by its name, and of the still frame repeated as
-            `still/...`. Of a judge, what its `measure` and `measure_on_host` return.
+            `still/...`. Of a judge, what its `measure` and `measure_on_host` return, or what its
+            `summarise` makes of that.
         """
         sums: dict[str, float] = {}
         batches = -(-self.num_clips // self._config.data.batch_size)
@@ -113,7 +114,10 @@ class Evaluator:
             for key, value in values.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
         count = sums.pop("count")
-        return {key: value / count for key, value in sums.items()}
+        means = {key: value / count for key, value in sums.items()}
+        if not self.generates and hasattr(self._system, "summarise"):
+            return self._system.summarise(self._config, means)
+        return means
 
     def _sum_judged(self, outputs: dict[str, jax.Array], batch: dict[str, np.ndarray]) -> Metrics:
         """Sums of a judge's measures over the valid clips of all processes, and their `count`."""

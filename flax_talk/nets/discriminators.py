@@ -20,22 +20,25 @@ class FrameDiscriminator(nn.Module):
 
     Attributes:
         width, negative_slope: of `ImageEncoder`.
+        conditional: with the still; Eq. 4 of Chen et al. 2021 is of the frame alone.
     """
 
     width: int = 64
     negative_slope: float = 0.2
+    conditional: bool = True
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, frames: jax.Array, still: jax.Array, train: bool) -> jax.Array:
         """Frames [B, K, H, W, 3] and stills [B, H, W, 3], in [-1, 1], to logits [B, K]."""
-        b, k, *size = frames.shape
-        still = jnp.broadcast_to(still[:, None], frames.shape)
-        pairs = jnp.concatenate([frames, still], axis=-1).reshape(b * k, *size[:2], 6)
+        b, k = frames.shape[:2]
+        if self.conditional:
+            still = jnp.broadcast_to(still[:, None], frames.shape)
+            frames = jnp.concatenate([frames, still], axis=-1)
         shared = dict(dtype=self.dtype, axis_name=self.axis_name)
         trunk = ImageEncoder(1, width=self.width, negative_slope=self.negative_slope, **shared)
-        return trunk(pairs, train).reshape(b, k)
+        return trunk(frames.reshape(b * k, *frames.shape[2:]), train).reshape(b, k)
 
 
 class SequenceDiscriminator(nn.Module):

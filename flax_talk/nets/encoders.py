@@ -4,7 +4,8 @@ From Vougioukas et al. 2018 (section 3.1) and 2020 (sections 3.1.1 and 3.1.2): a
 strided CNN turns the still into an identity code and leaves its activations as U-Net skips;
 a 1D CNN with a large first kernel turns the raw waveform around each frame into a code. The
 papers give the layers in words only; channel numbers and paddings are those of the authors'
-published inference code.
+published inference code. The encoders of Chen et al. 2021 (section 3.1) are a shallower form of the
+first and a 2D CNN on cepstral coefficients.
 """
 
 import math
@@ -21,12 +22,18 @@ class IdentityEncoder(nn.Module):
     """The still as a code and as skips for the decoder.
 
     Attributes:
-        code_dim: length of the identity code (2018: 50, 2019: 128).
-        width: channels of the first layer (64), doubled at each of the five.
+        code_dim: length of the identity code (2018: 50, 2019: 128, Chen et al. 2021: 512).
+        width: channels of the first layer (64), doubled at each of the next.
+        num_layers: L, strided layers (5; 2021: 4).
+        norm: batch normalisation (2021: none).
+        tanh: the code goes through it (2021: no).
     """
 
     code_dim: int
     width: int = 64
+    num_layers: int = 5
+    norm: bool = True
+    tanh: bool = True
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -35,25 +42,27 @@ class IdentityEncoder(nn.Module):
         """Encodes stills.
 
         Args:
-            still: [B, H, W, 3] in [-1, 1]; H and W multiples of 32 (papers: 128 x 96).
+            still: [B, H, W, 3] in [-1, 1]; H and W multiples of 2^L (papers: 128 x 96, 112 x 112).
 
         Returns:
-            (identity_code [B, code_dim] in (-1, 1), skips: five activations
-            [B, H / 2^i, W / 2^i, width * 2^(i - 1)] for i = 1 .. 5).
+            (identity_code [B, code_dim], with `tanh` in (-1, 1), skips: L activations
+            [B, H / 2^i, W / 2^i, width * 2^(i - 1)] for i = 1 .. L).
         """
         x, skips = still, []
-        for i in range(5):
+        for i in range(self.num_layers):
             x = ConvBlock(
                 self.width * 2**i,
                 (4, 4),
                 (2, 2),
                 (1, 1),
+                norm=self.norm,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
             )(x, train)
             skips.append(x)
         code = Conv(self.code_dim, x.shape[1:3], (1, 1), (0, 0), dtype=self.dtype)(x)
-        return jnp.tanh(code[:, 0, 0].astype(jnp.float32)), skips
+        code = code[:, 0, 0].astype(jnp.float32)
+        return jnp.tanh(code) if self.tanh else code, skips
 
 
 def prime_factors(n: int) -> list[int]:
@@ -121,6 +130,41 @@ class AudioEncoder(nn.Module):
             )(x, train)
         code = Conv(self.code_dim, x.shape[1:2], (1,), (0,), use_bias=True, dtype=self.dtype)(x)
         return jnp.tanh(code[:, 0].astype(jnp.float32))
+
+
+class CepstrumEncoder(nn.Module):
+    """One code for each window of cepstral coefficients (Chen et al. 2021, section 3.1).
+
+    Five convolutions with batch normalisation, two fully connected layers; their kernels, strides
+    and channels are ours.
+
+    Attributes:
+        code_dim: length of the code, and of the layer before it (512).
+        width: channels of the first layer (64); the last has eight times as many.
+    """
+
+    code_dim: int
+    width: int = 64
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, windows: jax.Array, train: bool) -> jax.Array:
+        """Encodes windows [N, C, K] of K columns of C coefficients to codes [N, code_dim]."""
+        x = windows[..., None]
+        strides = ((1, 1), (1, 2), (2, 2), (1, 1), (2, 2))
+        for factor, stride in zip((1, 2, 4, 4, 8), strides, strict=True):
+            x = ConvBlock(
+                self.width * factor,
+                (3, 3),
+                stride,
+                (1, 1),
+                dtype=self.dtype,
+                axis_name=self.axis_name,
+            )(x, train)
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(self.code_dim, dtype=self.dtype)(x))
+        return nn.Dense(self.code_dim, dtype=self.dtype)(x).astype(jnp.float32)
 
 
 class ImageEncoder(nn.Module):

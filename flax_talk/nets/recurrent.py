@@ -1,10 +1,12 @@
-"""Gated recurrent units as scans.
+"""Recurrent layers as scans.
 
 The GRU of Cho et al. 2014 in the variant that cuDNN and PyTorch compute (the reset gate
 applies after the recurrent product and its bias), because published weights come in it; older
 ones of Keras come in the paper's own variant, with the reset before the product. The
 input projection does not depend on the state, so it is hoisted out of the scan as one
-large matrix product; the carry goes in and out, so that a stream continues where it stopped.
+large matrix product; the carry goes in and out, so that a stream continues where it stopped. The
+LSTM of Hochreiter and Schmidhuber 1997 with forget gates reads windows as a whole and carries
+nothing on.
 """
 
 from collections.abc import Callable
@@ -88,6 +90,48 @@ class GRU(nn.Module):
         projected = x @ input_kernel + input_bias
         state, outputs = jax.lax.scan(step, state, jnp.swapaxes(projected, 0, 1))
         return jnp.swapaxes(outputs, 0, 1), state
+
+
+class LSTM(nn.Module):
+    """A stack of LSTM layers over time, each of which starts from zeros.
+
+    Attributes:
+        features: width H of every layer.
+        num_layers: L.
+    """
+
+    features: int
+    num_layers: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Inputs [B, T, F] to the outputs of the last layer [B, T, H]."""
+        for layer in range(self.num_layers):
+            x = self._layer(layer, x)
+        return x
+
+    def _layer(self, layer: int, x: jax.Array) -> jax.Array:
+        width = self.features
+        input_kernel = self.param(
+            f"input_kernel_{layer}", nn.initializers.lecun_normal(), (x.shape[-1], 4 * width)
+        )
+        recurrent_kernel = self.param(
+            f"recurrent_kernel_{layer}", nn.initializers.orthogonal(), (width, 4 * width)
+        )
+        bias = self.param(f"bias_{layer}", nn.initializers.zeros, (4 * width,))
+
+        def step(state, projected):
+            h, cell = state
+            entry, forget, new, output = jnp.split(projected + h @ recurrent_kernel, 4, axis=-1)
+            # The constant lets a layer remember before it has learned to.
+            cell = nn.sigmoid(forget + 1) * cell + nn.sigmoid(entry) * jnp.tanh(new)
+            h = nn.sigmoid(output) * jnp.tanh(cell)
+            return (h, cell), h
+
+        zeros = jnp.zeros((x.shape[0], width), x.dtype)
+        projected = x @ input_kernel + bias
+        _, outputs = jax.lax.scan(step, (zeros, zeros), jnp.swapaxes(projected, 0, 1))
+        return jnp.swapaxes(outputs, 0, 1)
 
 
 class BidirectionalGRU(nn.Module):

@@ -10,7 +10,11 @@
 * `measure(config, variables, batch, rng) -> {name: [B]}`, whose means over the clips are the
   validation. What the host must work out (a text) goes through
   `measure_on_host(config, outputs, batch) -> {name: [B]}`, in NumPy, whose outputs are those of
-  `measure`, then of any shape [B, ...].
+  `measure`, then of any shape [B, ...]; what is no mean over clips (an F1 score) is worked out of
+  the means by `summarise(config, means) -> {name: value}`.
+
+A module that generates may name in `GENERATING` the players that `generate` needs, if those are more
+than the generator.
 
 `rng` holds one typed key for each example of the batch, so that no number depends on how the
 batch is spread over devices.
@@ -28,6 +32,8 @@ _SYSTEMS = {
     "static_gan": "temporal_gan",
     "syncnet": "syncnet",
     "lipnet": "lipnet",
+    "au_talking_head_2021": "au_talking_head",
+    "action_units": "action_units",
 }
 
 
@@ -41,3 +47,12 @@ def get_system(name: str) -> ModuleType:
         known = ", ".join(sorted(_SYSTEMS))
         raise UserError(f"no system is named {name!r}: set config.system to one of {known}")
     return importlib.import_module(f"flax_talk.systems.{_SYSTEMS[name]}")
+
+
+def generating_players(name: str) -> tuple[str, ...]:
+    """The players that generate, of a system by its name in a config.
+
+    Raises:
+        UserError: no system has that name.
+    """
+    return getattr(get_system(name), "GENERATING", ("generator",))

@@ -21,6 +21,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from flax_talk.errors import UserError
+from flax_talk.systems import generating_players
 from flax_talk.training.step import TrainState
 
 CONFIG_FILE = "config.json"
@@ -104,7 +105,7 @@ def export(
     Args:
         workdir: folder of the run.
         out: folder to write; `load_variables` and `load_config` read it like a run's.
-        players: those that are kept; by default the generator, which is all that animates, or all
+        players: those that are kept; by default the generator and what else animates, or all
             of a system that has none.
         dtype: of the stored parameters, "float16" or "float32"; batch statistics stay float32.
 
@@ -116,7 +117,8 @@ def export(
     """
     config = load_config(Path(workdir))
     variables, step = load_variables(Path(workdir))
-    players = players or [name for name in variables if name == "generator"] or list(variables)
+    animating = [name for name in generating_players(config.system) if name in variables]
+    players = players or animating or list(variables)
     if absent := [player for player in players if player not in variables]:
         raise UserError(f"{workdir} has no {', '.join(absent)}: it has {', '.join(variables)}")
     kept = {player: variables[player] for player in players}

@@ -131,7 +131,13 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
 
 
 def _initialize(state: steps.TrainState, workdir: str) -> steps.TrainState:
-    """The state with the variables of another run, for each player that both have."""
+    """The state with the variables of another run, for each player that both have.
+
+    Of several runs, separated by commas, the last that has a player counts.
+    """
+    first, _, others = workdir.partition(",")
+    if others:
+        return _initialize(_initialize(state, first.strip()), others.strip())
     variables, _ = ckpt.load_variables(workdir)
     common = {player: variables[player] for player in state.params if player in variables}
     params = {player: entry["params"] for player, entry in common.items()}

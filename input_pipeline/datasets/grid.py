@@ -168,6 +168,11 @@ class Grid(tfds.core.GeneratorBasedBuilder):
             description="Aligned 128x96 crops, 25 fps, audio at 16 kHz.",
             options=ClipOptions(audio_rate=16_000),
         ),
+        GridConfig(
+            name="aligned_112x112",
+            description="Aligned 112x112 crops, 25 fps, audio at 50 kHz.",
+            options=ClipOptions(image_size=(112, 112)),
+        ),
     ]
 
     def __init__(

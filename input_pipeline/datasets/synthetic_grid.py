@@ -304,6 +304,13 @@ class SyntheticGrid(tfds.core.GeneratorBasedBuilder):
             sentences=50,
         ),
         SyntheticGridConfig(
+            name="square",
+            description="20 speakers x 50 sentences, aligned 112x112 crops, audio at 50 kHz.",
+            speakers=(14, 2, 4),
+            sentences=50,
+            image_size=(112, 112),
+        ),
+        SyntheticGridConfig(
             name="portrait",
             description="20 speakers x 10 sentences, head and shoulders, 256x256, audio at 16 kHz.",
             speakers=(14, 2, 4),

@@ -1,0 +1,43 @@
+"""AU talking head (Chen, Liu, Liu, Yan, Wang, BMVC 2021) on the rendered corpus.
+
+    python train.py --config configs/au_talking_head_2021_synthetic_grid.py:full --workdir runs/full
+
+The stages, sizes, losses and rates of `au_talking_head_2021_grid`, on people who are rendered before
+training starts, whose action units are known: nothing to download but the weights of VGG-19. Not
+run, but for :tiny: the others need hours, at the paper's size an accelerator.
+
+    :audio2au          Audio-to-AU modules, from sound
+    :au_classifier     AU classifier, from real frames
+    :generator         goes on from both, without the discriminator
+    :full              goes on from there with it; what the file is without a variant
+    :small_audio2au    the same stages at a width that two CPU cores can train, without VGG-19
+    :small_au_classifier
+    :small_generator
+    :small_full
+    :tiny              seconds on a CPU, for tests: all of :full, from nothing; it learns nothing
+    :tiny_audio2au     and the former stages likewise
+    :tiny_au_classifier
+    :tiny_generator
+
+    python train.py --config configs/au_talking_head_2021_synthetic_grid.py:tiny --workdir runs/tiny
+"""
+
+from ml_collections import ConfigDict
+
+from configs import au_talking_head_2021_grid, common
+
+RATES = {
+    0.2: (0.3582, 0.1125, 0.3483, 0.5506, 0.4057),
+    0.5: (0.0089, 0.0623, 0.1189, 0.1959, 0.0662),
+}
+"""Share of the frames of the training split in which AU10, 14, 20, 25 and 26 exceed a threshold."""
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The paper's config on the rendered corpus, or a variant of it."""
+    config = au_talking_head_2021_grid.get_config(variant)
+    common.use_synthetic_grid(config, tiny=variant.startswith("tiny"))
+    if not variant.startswith(("small", "tiny")):
+        config.data.builder_config = "square"
+    config.action_units.rates = RATES[config.action_units.threshold]
+    return config
