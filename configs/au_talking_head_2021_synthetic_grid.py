@@ -2,9 +2,9 @@
 
     python train.py --config configs/au_talking_head_2021_synthetic_grid.py:full --workdir runs/full
 
-The stages, sizes, losses and rates of `au_talking_head_2021_grid`, on people who are rendered before
-training starts, whose action units are known: nothing to download but the weights of VGG-19. Not
-run, but for :tiny: the others need hours, at the paper's size an accelerator.
+The stages, sizes, losses and rates of `au_talking_head_2021_grid`, on people who are rendered
+before training starts, whose action units are known: nothing to download but the weights of VGG-19.
+Not run, but for :tiny: the others need hours, at the paper's size an accelerator.
 
     :audio2au          Audio-to-AU modules, from sound
     :au_classifier     AU classifier, from real frames

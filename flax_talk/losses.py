@@ -138,7 +138,7 @@ def unit_dice(logits: jax.Array, labels: jax.Array, weights: jax.Array, smooth: 
 
 
 def features_l1(features: Mapping[str, jax.Array], target: Mapping[str, jax.Array]) -> jax.Array:
-    """Perceptual loss, Eq. 5 of Chen et al. 2021: activations by layer, [N, H', W', C] each, to [N].
+    """Perceptual loss, Eq. 5 of Chen et al. 2021: activations [N, H', W', C] by layer, to [N].
 
     Of each layer the mean is taken, as in `l1`.
     """

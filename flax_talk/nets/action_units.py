@@ -4,8 +4,9 @@ From Chen et al., "Talking Head Generation with Audio and Speech Related Facial 
 section 3.1. Audio-to-AU: one module for each unit, of convolutions over frequency and over time,
 two LSTM layers and three fully connected ones, whose last but one leaves 64 numbers for the
 generator. AU classifier: four convolutions with a max pooling behind every two, and three fully
-connected layers, on the lower half of a face. Both return logits; the sigmoid is part of the losses.
-Ours, as the paper gives no other size: channels, kernels, the widths of the other layers, and ReLU.
+connected layers, on the lower half of a face. Both return logits; the sigmoid is part of the
+losses. Ours, as the paper gives no other size: channels, kernels, the widths of the other layers,
+and ReLU.
 """
 
 import flax.linen as nn

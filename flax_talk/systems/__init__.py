@@ -13,8 +13,8 @@
   `measure`, then of any shape [B, ...]; what is no mean over clips (an F1 score) is worked out of
   the means by `summarise(config, means) -> {name: value}`.
 
-A module that generates may name in `GENERATING` the players that `generate` needs, if those are more
-than the generator.
+A module that generates may name in `GENERATING` the players that `generate` needs, if those are
+more than the generator.
 
 `rng` holds one typed key for each example of the batch, so that no number depends on how the
 batch is spread over devices.

@@ -1,13 +1,13 @@
 """Action units of speech, by the sound and by the picture: what au_talking_head_2021 trains first.
 
 Chen et al., "Talking Head Generation with Audio and Speech Related Facial Action Units", 2021,
-section 3.1: the Audio-to-AU modules and the AU classifier (`flax_talk.nets.action_units`), each with
-the loss of Eq. 3, a cross entropy and a Dice loss weighted against the imbalance of the units. A
-config trains those to which it gives a weight. Both are judges here: they generate nothing and are
-measured by F1 score and accuracy, as in the paper's Table 4.
+section 3.1: the Audio-to-AU modules and the AU classifier (`flax_talk.nets.action_units`), each
+with the loss of Eq. 3, a cross entropy and a Dice loss weighted against the imbalance of the units.
+A config trains those to which it gives a weight. Both are judges here: they generate nothing and
+are measured by F1 score and accuracy, as in the paper's Table 4.
 
 Ours: the coefficients are those of SyncNet without the energy, worked out on the device; a window
-has 28 columns, one each 10 ms, of 25 ms each; LSTMs run over the columns of a window, so that a
+has 28 columns, one every 10 ms, of 25 ms each; LSTMs run over the columns of a window, so that a
 frame depends on its own window alone.
 """
 
@@ -67,7 +67,7 @@ def mfcc_windows(config: ConfigDict, waveform: jax.Array) -> jax.Array:
         waveform: float32 [B, (T - 1) stride + window] in [-1, 1], as of `generate`.
 
     Returns:
-        float32 [B, T, C, 28]; column k of the 28 is centred (k - 13.5) 10 ms after the frame's middle.
+        float32 [B, T, C, 28]; column k is centred 10 (k - 13.5) ms after the middle of the frame.
 
     Raises:
         UserError: the config's window is not the one that 28 columns need.

@@ -1,17 +1,17 @@
 """A still, cepstral coefficients and action units heard in them, to a video of the whole face.
 
 Chen, Liu, Liu, Yan, Wang: "Talking Head Generation with Audio and Speech Related Facial Action
-Units", BMVC 2021 (arXiv 2110.09951). A recurrent generator hears the sound twice, through an audio
+Units", BMVC 2021. A recurrent generator hears the sound twice, through an audio
 encoder and through the Audio-to-AU modules; an AU classifier judges its lower faces, a frame
 discriminator its frames. The modules and the classifier come from a run of
 `flax_talk.systems.action_units` and go on learning here, slowly, from their own loss. Sections and
 equations are those of the paper.
 
 Ours: the modules and the classifier learn from Eq. 3 on real sound and real frames, so that neither
-adapts to what the generator makes, where the paper says no more than that Eq. 3 fine-tunes them; the
-perceptual, AU and adversarial losses see some frames of each clip in a step; L1 losses are means
-over pixels and colours; the generator's adversarial loss has the non-saturating form; and frames as
-changes of the still, off unless asked for.
+adapts to what the generator makes, where the paper says no more than that Eq. 3 fine-tunes them;
+the perceptual, AU and adversarial losses see some frames of each clip in a step; L1 losses are
+means over pixels and colours; the generator's adversarial loss has the non-saturating form; and
+frames as changes of the still, off unless asked for.
 """
 
 import functools

@@ -275,6 +275,17 @@ def test_mfcc_columns_are_those_of_the_frames():
                 np.testing.assert_allclose(batch["mfcc"][row], expected, atol=1e-4)
 
 
+def test_action_units_are_those_of_the_frames():
+    """Mirrored or not; the last frame's past the end of a clip."""
+    units = np.arange(8)[:, None] / 10 + np.arange(5) / 100
+    source = [one | {"action_units": units[: len(one["video"])]} for one in SOURCE]
+    for batch in batches(5, source=source, features=("action_units",)):
+        assert batch["action_units"].dtype == np.float32
+        np.testing.assert_allclose(batch["action_units"], units[frame_numbers(batch)], rtol=1e-6)
+    with pytest.raises(UserError, match="no action units"):
+        batches(1, features=("action_units",))
+
+
 def test_text_is_of_the_words_within_the_frames():
     source = [SOURCE[0] | {"words": WORDS}]
     [whole] = batches(1, source=source, train=False, features=("words",), text_length=12)

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from flax_talk.nets.recurrent import GRU, BidirectionalGRU, hard_sigmoid
+from flax_talk.nets.recurrent import GRU, LSTM, BidirectionalGRU, hard_sigmoid
 
 B, T, F, H = 3, 7, 4, 5
 
@@ -136,3 +136,24 @@ def test_both_directions_see_the_valid_steps_alone():
             back, _ = reference(params[f"backward_{layer}"], y[:, ::-1], 1, start)
             y = np.concatenate([there, back[:, ::-1]], axis=-1)
         np.testing.assert_allclose(outputs[clip, :length], y[0], atol=1e-5)
+
+
+def test_lstm_is_its_equations(draw_variables):
+    """Gates in the order input, forget, new, output; the forget gate's bias starts at 1."""
+    x = np.random.default_rng(0).normal(size=(B, T, F))
+    module = LSTM(H, num_layers=2)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    params = draw_variables(shapes)["params"]
+    expected = x
+    for layer in range(2):
+        names = (f"input_kernel_{layer}", f"recurrent_kernel_{layer}", f"bias_{layer}")
+        w, u, bias = (np.asarray(params[name], np.float64) for name in names)
+        outputs = np.zeros((B, T, H))
+        for b in range(B):
+            h, cell = np.zeros(H), np.zeros(H)
+            for t in range(T):
+                entry, forget, new, output = (expected[b, t] @ w + h @ u + bias).reshape(4, H)
+                cell = sigmoid(forget + 1) * cell + sigmoid(entry) * np.tanh(new)
+                h = outputs[b, t] = sigmoid(output) * np.tanh(cell)
+        expected = outputs
+    np.testing.assert_allclose(module.apply({"params": params}, x), expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What the configs of the temporal GAN have to do alike."""
+"""What the configs of all systems have to do alike."""
 
 from collections.abc import Callable
 
@@ -6,19 +6,19 @@ import jax
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
-from flax_talk.systems import temporal_gan as system
+from flax_talk.systems import get_system
 from flax_talk.training.optimizers import make_optimizer
 
 
 @pytest.fixture(scope="session")
-def check_players(make_batch, draw_variables) -> Callable[[ConfigDict], None]:
+def check_players(make_batch, draw_variables) -> Callable[..., None]:
     """Checks that each player learns from its own loss alone, and that its step lowers it."""
 
-    def check(config):
-        frames = config.data.num_frames
+    def check(config, **features):
+        system, frames = get_system(config.system), config.data.num_frames
         batch, keys = make_batch(config, [frames, frames - 1]), jax.random.split(jax.random.key(0))
+        batch |= features
         shapes = jax.eval_shape(lambda: system.init(config, jax.random.key(0), batch))
         variables = draw_variables(shapes)
         params = {player: entry["params"] for player, entry in variables.items()}
