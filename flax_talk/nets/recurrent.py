@@ -128,7 +128,7 @@ class LSTM(nn.Module):
             h = nn.sigmoid(output) * jnp.tanh(cell)
             return (h, cell), h
 
-        zeros = jnp.zeros((x.shape[0], width), x.dtype)
+        zeros = jnp.zeros((x.shape[0], width))
         projected = x @ input_kernel + bias
         _, outputs = jax.lax.scan(step, (zeros, zeros), jnp.swapaxes(projected, 0, 1))
         return jnp.swapaxes(outputs, 0, 1)

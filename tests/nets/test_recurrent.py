@@ -140,7 +140,7 @@ def test_both_directions_see_the_valid_steps_alone():
 
 def test_lstm_is_its_equations(draw_variables):
     """Gates in the order input, forget, new, output; the forget gate's bias starts at 1."""
-    x = np.random.default_rng(0).normal(size=(B, T, F))
+    x = np.random.default_rng(0).normal(size=(B, T, F)).astype(np.float32)
     module = LSTM(H, num_layers=2)
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
     params = draw_variables(shapes)["params"]
