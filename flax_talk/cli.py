@@ -1,4 +1,4 @@
-"""The command line: `flax-talk prepare | inspect | animate | evaluate | ablate | export | import | info`.
+"""The command line: `flax-talk COMMAND`, from `prepare` and `inspect` to `import` and `info`.
 
 A command imports what it needs when it runs, so that help and mistakes on the command line
 answer at once. Whatever the user can mend is one line on stderr and exit code 2; anything else

@@ -326,7 +326,7 @@ def head_pose(landmarks: np.ndarray) -> np.ndarray:
     x, y = np.moveaxis(left @ right, -2, 0)
     z = np.cross(x, y)
     # y and z of the image point down and away, those of the angles up and towards the viewer.
-    pitch = np.arctan2(-z[..., 1], z[..., 2])
+    pitch = np.arctan2(z[..., 1], z[..., 2])
     yaw = np.arcsin(np.clip(z[..., 0], -1, 1))
     roll = np.arctan2(-y[..., 0], x[..., 0])
     return np.degrees(np.stack([pitch, yaw, roll], axis=-1)).astype(np.float32)

@@ -104,7 +104,7 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
     rate = info.metadata["video_rate"]
     frames: dict[str, list[int]] = {split: [] for split in info.splits}
     speakers: dict[str, Counter[str]] = {split: Counter() for split in info.splits}
-    labels = _Labels(info.features)
+    labels = _Labels(info.features, info.metadata.get("action_units", ()))
     total = sum(split.num_examples for split in info.splits.values())
     shown = set(np.linspace(0, total - 1, min(total, _SHEET_CLIPS)).round().astype(int).tolist())
     rows = []
@@ -182,8 +182,9 @@ def _join(counted: Mapping[str, Mapping[str, float]], splits: Sequence[str]) -> 
 class _Labels:
     """Counts the labels of examples, of those kinds that a data set has."""
 
-    def __init__(self, features: Mapping[str, Any]) -> None:
+    def __init__(self, features: Mapping[str, Any], unit_names: Sequence[str]) -> None:
         self._features = features
+        self._unit_names = unit_names
         self._clips = 0
         self._labelled: Counter[str] = Counter()
         self._segments: Counter[str] = Counter()
@@ -226,8 +227,7 @@ class _Labels:
             rates[name] = {label: counts[label] / self._clips for label in sorted(counts)}
         if self._frames:
             present = np.sum(self._units, axis=0) / self._frames
-            names = map(str, range(len(present)))
-            rates["action_units"] |= dict(zip(names, present.tolist(), strict=True))
+            rates["action_units"] |= dict(zip(self._unit_names, present.tolist(), strict=True))
         return rates
 
 

@@ -280,7 +280,7 @@ def _choose_data(
             config.data.builder_config = builder_config or _BUILDER_CONFIGS.get(name, "default")
         config.data.dataset = name
         config.data.splits[split] = split
-        config.data.splits |= subject_splits(name).get("temporal_gan_2019", {})
+        config.data.splits.update(subject_splits(name).get("temporal_gan_2019", {}))
     elif split not in config.data.splits:
         config.data.splits[split] = split
 

@@ -85,7 +85,7 @@ def read_action_units(path: Path, num_frames: int) -> np.ndarray:
     # Needs JAX, which nothing else here does.
     from flax_talk.metrics.action_units import read_openface
 
-    units = read_openface(path, ACTION_UNITS)
+    units = read_openface(path)
     tracked = np.flatnonzero(units.valid)
     if not len(tracked):
         raise ClipError(f"{path}: OpenFace has tracked the face in no frame")
