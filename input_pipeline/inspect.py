@@ -93,8 +93,8 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
 
     Args:
         folder: DATA_DIR/NAME/CONFIG, or a version in it.
-        sheet: PNG to write: a row of frames for each of up to 16 clips, the last frame with its
-            landmarks; contact_sheet.png in the folder of the config by default.
+        sheet: PNG to write: a row of frames for each of about 16 clips, spread over the splits, the
+            last frame with its landmarks; contact_sheet.png in the folder of the config by default.
 
     Raises:
         UserError: no data set there, damaged records, or a sheet that cannot be written.
@@ -105,15 +105,14 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
     frames: dict[str, list[int]] = {split: [] for split in info.splits}
     speakers: dict[str, Counter[str]] = {split: Counter() for split in info.splits}
     labels = _Labels(info.features, info.metadata.get("action_units", ()))
-    total = sum(split.num_examples for split in info.splits.values())
-    shown = set(np.linspace(0, total - 1, min(total, _SHEET_CLIPS)).round().astype(int).tolist())
+    shown = _spread({name: split.num_examples for name, split in info.splits.items()})
     rows = []
-    for index, (split, example) in enumerate(_examples(builder)):
+    for split, index, example in _examples(builder):
         frames[split].append(len(example["video"]))
         if speaker := example["speaker"].decode():
             speakers[split][speaker] += 1
         labels.add(example)
-        if index in shown:
+        if (split, index) in shown:
             rows.append(_row(example))
     sheet = Path(sheet) if sheet else path.parent / "contact_sheet.png"
     _write_sheet(sheet, rows)
@@ -128,7 +127,7 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
         image_size=list(info.metadata["image_size"]),
         video_rate=rate,
         audio_rate=info.metadata["audio_rate"],
-        clips=total,
+        clips=len(lengths),
         hours=sum(lengths) / rate / 3600,
         failed=len(read_report(path.parent / "report.csv")),
         seconds=[float(value / rate) for value in np.quantile(lengths, (0, 0.5, 1))],
@@ -154,13 +153,26 @@ def _version(folder: Path) -> Path:
     return folder / str(versions[-1])
 
 
-def _examples(builder: tfds.core.DatasetBuilder) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """All examples with their split."""
+def _spread(counts: Mapping[str, int]) -> set[tuple[str, int]]:
+    """The (split, index) of about as many clips as fit on a sheet, of as many splits as possible."""
+    names = list(counts)
+    chosen = [names[i] for i in _evenly(len(names), _SHEET_CLIPS)]
+    each = -(-_SHEET_CLIPS // len(chosen))
+    return {(name, i) for name in chosen for i in _evenly(counts[name], each)}
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """Up to `count` of the indices of a sequence, evenly spaced."""
+    return np.linspace(0, length - 1, min(length, count)).round().astype(int).tolist()
+
+
+def _examples(builder: tfds.core.DatasetBuilder) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    """All examples with their split and their index in it."""
     for split in builder.info.splits:
         source = builder.as_data_source(split=split)
         for index in range(len(source)):
             try:
-                yield split, source[index]
+                yield split, index, source[index]
             except RuntimeError as error:  # what array_record raises for damaged shards
                 raise UserError(
                     f"clip {index} of {split} in {builder.data_path} cannot be read ({error}): "
@@ -233,14 +245,15 @@ class _Labels:
 
 def _row(example: Mapping[str, Any]) -> np.ndarray:
     """Frames of a clip beside each other under its name, the last with its landmarks: BGR."""
-    indices = np.linspace(0, len(example["video"]) - 1, _SHEET_FRAMES).round().astype(int)
+    length = len(example["video"])
+    indices = np.linspace(0, length - 1, _SHEET_FRAMES).round().astype(int)  # short clips repeat
     frames = media.decode_frames([example["video"][index] for index in indices])
-    for x, y in example["landmarks"][indices[-1]].round().astype(int).tolist():
+    for x, y in example["landmarks"][-1].round().astype(int).tolist():
         cv2.circle(frames[-1], (x, y), 1, (0, 255, 0), -1)
     pictures = np.concatenate(frames, axis=1)[..., ::-1]
     row = np.pad(pictures, ((_CAPTION, 0), (0, 0), (0, 0)), constant_values=255)
-    seconds = f"{example['id'].decode()}  ({len(example['video'])} frames)"
-    cv2.putText(row, seconds, (2, _CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1)
+    caption = f"{example['id'].decode()} ({length} frames)"
+    cv2.putText(row, caption, (2, _CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1)
     return row
 
 

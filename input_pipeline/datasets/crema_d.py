@@ -102,7 +102,9 @@ def find_clips(source: str | Path) -> dict[str, list[CremaDClip]]:
     first = next(iter(clips.values()))[0].path
     with first.open("rb") as file:
         if file.read(len(_LFS)) == _LFS:
-            raise UserError(f"{first} is a pointer of git-lfs: run git lfs pull in the repository")
+            raise UserError(
+                f"{first} is a pointer of git-lfs: run git lfs pull there, or clone the mirror"
+            )
     return clips
 
 
