@@ -117,10 +117,6 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
     sheet = Path(sheet) if sheet else path.parent / "contact_sheet.png"
     _write_sheet(sheet, rows)
     lengths = list(itertools.chain.from_iterable(frames.values()))
-    places: dict[str, list[str]] = defaultdict(list)
-    for split, counts in speakers.items():
-        for speaker in counts:
-            places[speaker].append(split)
     counted = {split: _facts(frames[split], len(speakers[split]), rate) for split in info.splits}
     return Inspection(
         path=path,
@@ -133,7 +129,7 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
         seconds=[float(value / rate) for value in np.quantile(lengths, (0, 0.5, 1))],
         speakers=dict(sum(speakers.values(), Counter())),
         splits=counted,
-        overlap={speaker: splits for speaker, splits in places.items() if len(splits) > 1},
+        overlap=overlap(speakers),
         papers={
             paper: {name: _join(counted, text.split("+")) for name, text in sets.items()}
             for paper, sets in subject_splits(builder.name).items()
@@ -141,6 +137,15 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
         labels=labels.rates(),
         sheet=sheet,
     )
+
+
+def overlap(speakers: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """The splits of each speaker who is in several, by the different speakers of each split."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for split, names in speakers.items():
+        for name in names:
+            places[name].append(split)
+    return {name: splits for name, splits in places.items() if len(splits) > 1}
 
 
 def _version(folder: Path) -> Path:
@@ -154,7 +159,7 @@ def _version(folder: Path) -> Path:
 
 
 def _spread(counts: Mapping[str, int]) -> set[tuple[str, int]]:
-    """The (split, index) of about as many clips as fit on a sheet, of as many splits as possible."""
+    """The (split, index) of about as many clips as a sheet has, of as many splits as possible."""
     names = list(counts)
     chosen = [names[i] for i in _evenly(len(names), _SHEET_CLIPS)]
     each = -(-_SHEET_CLIPS // len(chosen))

@@ -43,7 +43,7 @@ def find_clips(source: str | Path) -> dict[str, list[LrwClip]]:
     """
     source = check_folder(source, "LRW", _LAYOUT)
     nested = source / "lipread_mp4"
-    words = sorted(path for path in (nested if nested.is_dir() else source).glob("[!.]*"))
+    words = sorted((nested if nested.is_dir() else source).glob("[!.]*/"))
     clips: dict[str, list[LrwClip]] = {}
     for split, folder in _SPLITS.items():
         for word in words:

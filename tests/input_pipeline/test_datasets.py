@@ -14,6 +14,7 @@ from flax_talk.face_model.model import load_default
 from input_pipeline import faces, loader, media, prepare
 from input_pipeline.datasets import crema_d, folder, get_builder, lrw, subject_splits, tcd_timit
 from input_pipeline.datasets.clips import ClipOptions
+from input_pipeline.inspect import inspect, overlap
 
 pytestmark = pytest.mark.usefixtures("fixed_face")
 
@@ -259,9 +260,12 @@ def test_files_of_one_name_are_refused(tmp_path):
         folder.find_clips(tmp_path)
 
 
-def test_inspection_finds_speakers_in_two_splits(drawn_data, tmp_path):
-    from input_pipeline.inspect import inspect
+def test_speakers_in_two_splits_are_found():
+    speakers = {"train": ["s1", "s2"], "validation": ["s3"], "test": ["s2"]}
+    assert overlap(speakers) == {"s2": ["train", "test"]}
 
+
+def test_inspection_tells_what_a_papers_sets_have(drawn_data, tmp_path):
     found = inspect(f"{drawn_data}/grid/drawn", tmp_path / "sheet.png")
     assert found.speakers == {"s1": 8, "s2": 3} and found.overlap == {}
     papers = found.papers["temporal_gan_2019"]
