@@ -29,7 +29,7 @@ from flax_talk.systems import get_system
 from flax_talk.training import parallel
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import audio, media, text
-from input_pipeline.datasets import grid
+from input_pipeline.datasets import grid, subject_splits
 from input_pipeline.loader import Selection, make_loader, open_source
 
 GENERATED, STILL, REAL = ROWS = ("generated", "still", "real")
@@ -279,13 +279,14 @@ def _choose_data(
             config.data.builder_config = builder_config or _BUILDER_CONFIGS.get(name, "default")
         config.data.dataset = name
         config.data.splits[split] = split
-        if name == "grid" and split in ("train", "validation", "test"):
-            config.data.splits[split] = grid.subject_split("temporal_gan_2019", split)
+        config.data.splits.update(subject_splits(name).get("temporal_gan_2019", {}))
     elif split not in config.data.splits:
         config.data.splits[split] = split
 
 
-_BUILDER_CONFIGS = {"grid": "aligned_128x96"}
+_BUILDER_CONFIGS = dict.fromkeys(
+    ("crema_d", "folder", "grid", "lrw", "tcd_timit"), "aligned_128x96"
+)
 
 
 def _named(judges: Judges) -> dict[str, str | None]:
