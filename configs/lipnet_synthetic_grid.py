@@ -42,5 +42,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.train.initialize_from = "runs/words"
         config.optimizer.lipreader = common.adam(5e-4, decay=0.8)
         config.optimizer.lipreader.clip_norm = 10.0
-        config.train.max_steps = 2000
+        config.train.max_steps = 1056
     return config

@@ -1,4 +1,4 @@
-"""The command line: `flax-talk prepare | animate | evaluate | ablate | export | import | info`.
+"""The command line: `flax-talk COMMAND`, from `prepare` and `inspect` to `import` and `info`.
 
 A command imports what it needs when it runs, so that help and mistakes on the command line
 answer at once. Whatever the user can mend is one line on stderr and exit code 2; anything else
@@ -58,6 +58,16 @@ def _prepare(args: argparse.Namespace) -> None:
     if args.json:
         failures = [{"id": clip, "reason": reason} for clip, reason in report.failures]
         _print_json({**vars(report), "path": str(report.path), "failures": failures})
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from input_pipeline.inspect import inspect
+
+    found = inspect(args.folder, args.out)
+    if args.json:
+        _print_json({**vars(found), "path": str(found.path), "sheet": str(found.sheet)})
+    else:
+        print(found)
 
 
 def _animate(args: argparse.Namespace) -> None:
@@ -263,12 +273,22 @@ def _parser() -> argparse.ArgumentParser:
         "Cut the faces and sound of a corpus into records, once, for training.",
         "flax-talk prepare grid --source ~/GRID --data-dir data --jobs 8",
     ).add_argument
-    add("dataset", metavar="DATASET[:CONFIG]", help="such as grid or synthetic_grid:tiny")
+    add("dataset", metavar="DATASET[:CONFIG]", help="such as grid, crema_d or synthetic_grid:tiny")
     help = "the corpus, as distributed (synthetic_grid is rendered and needs none)"
     add("--source", metavar="DIR", help=help)
     add("--data-dir", default="data", metavar="DIR", help="where data sets go (default: data)")
     cores = os.cpu_count() or 1
     add("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: all cores)")
+
+    add = command(
+        _inspect,
+        "inspect",
+        "Tell what a prepared data set holds, and draw some of it on a contact sheet.",
+        "flax-talk inspect data/grid/aligned_128x96 --out sheet.png",
+    ).add_argument
+    add("folder", metavar="DATA_DIR/NAME/CONFIG", help="such as data/grid/aligned_128x96")
+    help = "contact sheet to write (default: contact_sheet.png in the folder)"
+    add("--out", metavar="OUT.png", help=help)
 
     add = command(
         _animate,

@@ -45,7 +45,8 @@ class Report:
         return f"{line}, {self.clips_per_minute:.0f} clips/minute"
 
 
-def _read_report(path: Path) -> tuple[tuple[str, str], ...]:
+def read_report(path: Path) -> tuple[tuple[str, str], ...]:
+    """The (id, reason) of the clips that could not be used, from a report.csv."""
     if not path.exists():  # removed by hand: the data set is whole without it
         return ()
     with path.open(newline="") as file:
@@ -108,7 +109,7 @@ def prepare(
     report = Report(
         path=Path(builder.data_path),
         used=sum(split.num_examples for split in builder.info.splits.values()),
-        failures=_read_report(report_path),
+        failures=read_report(report_path),
         hours=builder.info.metadata["frames"] / builder.info.metadata["video_rate"] / 3600,
         clips_per_minute=speed,
     )

@@ -166,6 +166,20 @@ def draw_clip(seed: int, num_frames: int = 20) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
+def drawn_clip() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """`draw_clip`: frames at 25 fps and a waveform at `DRAWN_RATE`, by seed."""
+    return draw_clip
+
+
+@pytest.fixture
+def fixed_face(monkeypatch) -> type[FixedFace]:
+    """The detector of drawings in the place of dlib's, for as long as a test lasts."""
+    monkeypatch.setitem(faces.DETECTORS, "dlib", FixedFace)
+    monkeypatch.setattr(faces, "get_detector", lambda name="dlib": faces.DETECTORS[name]())
+    return FixedFace
+
+
+@pytest.fixture(scope="session")
 def drawn_data(tmp_path_factory) -> str:
     """The data_dir of a prepared data set: speaker s1 with 8 clips, s2 with 3."""
     source, data_dir = (tmp_path_factory.mktemp(name) for name in ("corpus", "data"))

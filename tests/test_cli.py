@@ -12,7 +12,7 @@ import pytest
 
 from flax_talk import cli
 
-COMMANDS = ("prepare", "animate", "evaluate", "ablate", "export", "import", "info")
+COMMANDS = ("prepare", "inspect", "animate", "evaluate", "ablate", "export", "import", "info")
 
 
 @pytest.fixture
@@ -160,6 +160,7 @@ def test_a_run_without_a_checkpoint_yet(files, tiny_run, capsys, tmp_path):
         ["prepare", "grid", "--source", "nowhere", "--jobs", "many"],
         ["prepare", "grid", "--source", "nowhere"],
         ["prepare", "grid"],
+        ["inspect", "nowhere"],
         ["export", "--checkpoint", "nowhere", "--out", "exported"],
         ["export", "--checkpoint", "nowhere", "--out", "exported.dat", "--format", "torch"],
         ["import", "temporal_gan_2019", "nowhere.dat", "--out", "published"],

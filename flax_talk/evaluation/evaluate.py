@@ -23,14 +23,13 @@ from tqdm import tqdm
 from flax_talk.errors import UserError
 from flax_talk.evaluation import measures, plots, report
 from flax_talk.evaluation.measures import SHIPPED_JUDGES, Clips, Family, Footage, Judges, Record
-from flax_talk.evaluation.validation import Evaluator
-from flax_talk.images import to_uint8
+from flax_talk.evaluation.validation import Evaluator, generate
 from flax_talk.metrics.action_units import read_openface
 from flax_talk.systems import get_system
 from flax_talk.training import parallel
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import audio, media, text
-from input_pipeline.datasets import grid
+from input_pipeline.datasets import grid, subject_splits
 from input_pipeline.loader import Selection, make_loader, open_source
 
 GENERATED, STILL, REAL = ROWS = ("generated", "still", "real")
@@ -177,7 +176,7 @@ def evaluate(
     records = Records(out, {**facts, **_named(judges)}, baselines)
     clips = [f"{i:06d}" for i in range(len(source))]
     todo = [i for i, clip in enumerate(clips) if records.lacks(clip, families)]
-    generate = jax.jit(functools.partial(_generate, system, config))
+    make = jax.jit(functools.partial(generate, system, config))
     on_devices = parallel.replicate(mesh, variables)
     spent: dict[str, float] = {}
 
@@ -188,7 +187,7 @@ def evaluate(
             indices = wanted[start : start + size]
             with _timed(spent, "generation"):
                 numbers = jnp.asarray(np.resize(indices, size))
-                video = generate(on_devices, parallel.shard_batch(mesh, batch), numbers)
+                video = make(on_devices, parallel.shard_batch(mesh, batch), numbers)
                 video.block_until_ready()
             examples = [source[i] for i in indices]
             yield [clips[i] for i in indices], _rows(batch, video, examples, judges)
@@ -280,13 +279,14 @@ def _choose_data(
             config.data.builder_config = builder_config or _BUILDER_CONFIGS.get(name, "default")
         config.data.dataset = name
         config.data.splits[split] = split
-        if name == "grid" and split in ("train", "validation", "test"):
-            config.data.splits[split] = grid.subject_split("temporal_gan_2019", split)
+        config.data.splits.update(subject_splits(name).get("temporal_gan_2019", {}))
     elif split not in config.data.splits:
         config.data.splits[split] = split
 
 
-_BUILDER_CONFIGS = {"grid": "aligned_128x96"}
+_BUILDER_CONFIGS = dict.fromkeys(
+    ("crema_d", "folder", "grid", "lrw", "tcd_timit"), "aligned_128x96"
+)
 
 
 def _named(judges: Judges) -> dict[str, str | None]:
@@ -295,13 +295,6 @@ def _named(judges: Judges) -> dict[str, str | None]:
 
 def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _generate(system, config, variables, batch, numbers) -> jax.Array:
-    """Videos uint8 [B, T, H, W, 3] of a batch; the noise of a clip depends on its number."""
-    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(config.seed)))(numbers)
-    video, _ = system.generate(config, variables, batch["still"], batch["waveform"], keys)
-    return to_uint8(video)
 
 
 def _rows(

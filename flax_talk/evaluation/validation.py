@@ -84,7 +84,7 @@ class Evaluator:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        self._generate = jax.jit(functools.partial(_generate, system, config))
+        self._generate = jax.jit(functools.partial(generate, system, config))
         self._measure = jax.jit(functools.partial(_measure, judge))
         self._judge = jax.jit(functools.partial(_judge, system, config))
 
@@ -107,7 +107,7 @@ class Evaluator:
         for batch in bar:
             sharded = parallel.shard_batch(self._mesh, batch)
             if self.generates:
-                video = self._generate(variables, sharded)
+                video = self._generate(variables, sharded, _places(sharded))
                 values = jax.device_get(self._measure(video, sharded))
             else:
                 values = self._sum_judged(self._judge(variables, sharded), batch)
@@ -133,17 +133,32 @@ class Evaluator:
         """The first clips, generated on this process alone; only of a system that generates."""
         data = self._config.data
         batch = {key: value[:count] for key, value in next(iter(self._loader)).items()}
-        video = np.asarray(self._generate(jax.device_get(variables), batch))
+        video = np.asarray(self._generate(jax.device_get(variables), batch, _places(batch)))
         # The waveform begins half a window before the first frame's middle.
         margin = round((data.window_seconds - 1 / data.video_rate) * data.audio_rate / 2)
         return Samples(video, batch["video"], batch["waveform"][0, margin:])
 
 
-def _generate(
-    system: ModuleType, config: ConfigDict, variables: Any, batch: dict[str, jax.Array]
+def generate(
+    system: ModuleType,
+    config: ConfigDict,
+    variables: Any,
+    batch: dict[str, jax.Array],
+    numbers: jax.Array,
 ) -> jax.Array:
-    """Videos uint8 [B, T, H, W, 3] of a batch; the noise of a clip depends on its place in it."""
-    keys = example_keys(jax.random.key(config.seed), batch["mask"].shape[0], None)
+    """Videos of a batch from its stills and its sound.
+
+    Args:
+        system: a module of `flax_talk.systems`.
+        config: of the run.
+        variables: by player.
+        batch: `still` [B, H, W, 3] and `waveform` as the loader yields them.
+        numbers: int [B]; the noise of a clip depends on its number and on `config.seed`.
+
+    Returns:
+        uint8 [B, T, H, W, 3].
+    """
+    keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(config.seed)))(numbers)
     video, _ = system.generate(config, variables, batch["still"], batch["waveform"], keys)
     return to_uint8(video)
 
@@ -154,6 +169,11 @@ def _judge(
     """A judge's measures of a batch, each [B, ...]."""
     keys = example_keys(jax.random.key(config.seed), batch["mask"].shape[0], None)
     return system.measure(config, variables, batch, keys)
+
+
+def _places(batch: dict[str, Any]) -> np.ndarray:
+    """In place of numbers: the clips' places in the batch, always the same in validations."""
+    return np.arange(len(batch["still"]))
 
 
 def _local(array: jax.Array) -> np.ndarray:

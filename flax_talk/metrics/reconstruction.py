@@ -60,13 +60,16 @@ def _ssim(
 
     Of intensities from 0 on, as those of files: the term of luminance knows where black is.
     """
-    length = len(window)
+
+    def band(length):
+        """The window at each of its valid positions, as rows of a matrix."""
+        positions = length - len(window) + 1
+        return sum(window[i] * jnp.eye(positions, length, i) for i in range(len(window)))
 
     def blur(x):
-        """The window over the last two axes, as so many shifted sums for each."""
-        h, w = x.shape[-2] - length + 1, x.shape[-1] - length + 1
-        x = sum(window[i] * x[..., i : i + h, :] for i in range(length))
-        return sum(window[i] * x[..., i : i + w] for i in range(length))
+        """The window over the last two axes, as two matrix products."""
+        rows, columns = band(x.shape[-2]), band(x.shape[-1])
+        return jnp.einsum("ih,...hw,jw->...ij", rows, x, columns, precision="highest")
 
     x, y = jnp.moveaxis(video + 1, -1, -3), jnp.moveaxis(reference + 1, -1, -3)
     mean_x, mean_y = blur(x), blur(y)

@@ -9,8 +9,12 @@ if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 _BUILDERS = {
+    "crema_d": ("input_pipeline.datasets.crema_d", "CremaD"),
+    "folder": ("input_pipeline.datasets.folder", "Folder"),
     "grid": ("input_pipeline.datasets.grid", "Grid"),
+    "lrw": ("input_pipeline.datasets.lrw", "Lrw"),
     "synthetic_grid": ("input_pipeline.datasets.synthetic_grid", "SyntheticGrid"),
+    "tcd_timit": ("input_pipeline.datasets.tcd_timit", "TcdTimit"),
 }
 
 
@@ -20,3 +24,15 @@ def get_builder(name: str) -> type["tfds.core.GeneratorBasedBuilder"]:
         raise UserError(f"unknown data set {name!r}: choose one of {sorted(_BUILDERS)}")
     module, attribute = _BUILDERS[name]
     return getattr(importlib.import_module(module), attribute)
+
+
+def subject_splits(name: str) -> dict[str, dict[str, str]]:
+    """TFDS split expressions of the data set `name` by paper and by train, validation and test.
+
+    None for data sets whose splits are their own, and for those that are not registered.
+    """
+    module = importlib.import_module(_BUILDERS[name][0]) if name in _BUILDERS else None
+    return {
+        paper: {split: module.subject_split(paper, split) for split in splits}
+        for paper, splits in getattr(module, "SUBJECT_SPLITS", {}).items()
+    }

@@ -59,7 +59,8 @@ class ClipOptions:
     """How clips are prepared.
 
     image_size is the (H, W) of the crops in pixels, video_rate in frames per second, audio_rate
-    in Hz, detector a name of `faces.DETECTORS`, jpeg_quality 1..100.
+    in Hz, detector a name of `faces.DETECTORS`, jpeg_quality 1..100. max_angle, in degrees, leaves
+    out clips whose head is turned further (the median of pitch, yaw or roll); None takes all.
     """
 
     image_size: tuple[int, int] = (128, 96)
@@ -67,6 +68,7 @@ class ClipOptions:
     audio_rate: int = 50_000
     detector: str = "dlib"
     jpeg_quality: int = 95
+    max_angle: float | None = None
 
 
 Result = dict[str, Any] | str
@@ -85,11 +87,13 @@ def process_clip(path: str | Path, options: ClipOptions = ClipOptions()) -> dict
       landmarks: float32 [T, 68, 2], (x, y) in crop pixels.
 
     Raises UserError where the file cannot be decoded, and ClipError (a UserError) where there is
-    not one face throughout or the audio ends more than 0.5 s before the video.
+    not one face throughout, the head is turned too far or the audio ends more than 0.5 s before
+    the video.
     """
     frames = media.read_video(path, fps=options.video_rate).frames
     max_gap = round(_MAX_GAP * options.video_rate)
     found = faces.detect_video(frames, faces.get_detector(options.detector), max_gap=max_gap)
+    _check_frontal(found, options.max_angle)
     crops, landmarks, _ = faces.align(frames, found, options.image_size)
 
     samples = round(len(frames) * options.audio_rate / options.video_rate)
@@ -104,6 +108,19 @@ def process_clip(path: str | Path, options: ClipOptions = ClipOptions()) -> dict
         "waveform": np.rint(32767 * waveform).astype(np.int16),
         "landmarks": landmarks.astype(np.float32),
     }
+
+
+def _check_frontal(landmarks: np.ndarray, max_angle: float | None) -> None:
+    """ClipError where the head is turned too far, by landmarks [T, 68, 2] in frame pixels."""
+    if max_angle is None:
+        return
+    angles = np.median(faces.head_pose(landmarks), axis=0)
+    if np.abs(angles).max() >= max_angle:
+        pitch, yaw, roll = angles.round().astype(int)
+        raise ClipError(
+            f"the head is turned: pitch {pitch}, yaw {yaw}, roll {roll} degrees, "
+            f"of which none may reach {max_angle:g}"
+        )
 
 
 def _attempt(process: Process, clip: Any) -> Result:

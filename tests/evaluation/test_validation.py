@@ -61,7 +61,7 @@ def test_psnr_and_l1_are_means_over_clips_worked_out_in_numpy(config):
 def test_a_system_that_repeats_the_still_scores_what_the_still_does(config):
     result = measured(config, 0.0)
     for measure in MEASURES:
-        assert result[measure] == pytest.approx(result[f"still/{measure}"], rel=1e-6)
+        assert result[measure] == pytest.approx(result[f"still/{measure}"], rel=1e-5)
     lighter = measured(config, 0.2)
     assert lighter["psnr"] < result["psnr"] and lighter["ssim"] < result["ssim"]
     assert lighter["still/psnr"] == result["still/psnr"]

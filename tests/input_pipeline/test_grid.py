@@ -11,7 +11,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from flax_talk.errors import UserError
-from input_pipeline import media, prepare
+from input_pipeline import faces, media, prepare
 from input_pipeline.datasets import get_builder, grid
 from input_pipeline.datasets.clips import ClipOptions, process_clip, process_clips
 
@@ -176,7 +176,7 @@ def test_records_read_back_without_tensorflow(prepared):
         landmarks = example["landmarks"]
         assert landmarks.shape == (75, 68, 2) and landmarks.dtype == np.float32
         assert landmarks.min() > 0 and (landmarks < [96, 128]).all()
-        stable = landmarks[:, grid.faces.STABLE_POINTS] - grid.faces.canonical_points()
+        stable = landmarks[:, faces.STABLE_POINTS] - faces.canonical_points()
         assert np.linalg.norm(stable, axis=-1).mean() < 2
     words = examples["s26_bgbsza"]["words"]
     assert words["word"] == [b"bin", b"green", b"by", b"s", b"zero", b"again"]

@@ -1,0 +1,271 @@
+"""What a prepared data set holds: counts, hours, speakers, labels, and a contact sheet. All ours.
+
+Everything is counted from the records themselves, in one pass, so that damaged ones are found too.
+"""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.utils.version import list_all_versions
+
+from flax_talk.errors import UserError
+from input_pipeline import media
+from input_pipeline.datasets import subject_splits
+from input_pipeline.prepare import read_report
+
+_PRESENT = 0.2  # intensity from which on an action unit counts as present, of 1
+_SHEET_CLIPS = 16
+_SHEET_FRAMES = 8
+_CAPTION = 16  # pixels
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found in a prepared data set.
+
+    Attributes:
+        path: its folder.
+        image_size: (H, W) of the crops, pixels.
+        video_rate, audio_rate: Hz.
+        clips, hours: of all splits; failed: clips that could not be used when it was prepared.
+        seconds: the shortest, the median and the longest clip.
+        speakers: clips by speaker; empty where the corpus does not say who speaks.
+        splits: clips, hours and number of speakers by split.
+        overlap: the splits of each speaker who is in several.
+        papers: clips, hours and speakers that are there and missing, by paper and its set.
+        labels: rates by feature: the share of clips that have it, and what there is to say of it.
+        sheet: the picture that was drawn.
+    """
+
+    path: Path
+    image_size: list[int]
+    video_rate: float
+    audio_rate: int
+    clips: int
+    hours: float
+    failed: int
+    seconds: list[float]
+    speakers: dict[str, int]
+    splits: dict[str, dict[str, float]]
+    overlap: dict[str, list[str]]
+    papers: dict[str, dict[str, dict[str, float]]]
+    labels: dict[str, dict[str, float]]
+    sheet: Path
+
+    def __str__(self) -> str:
+        height, width = self.image_size
+        people = f"{len(self.speakers)} speakers" if self.speakers else "speakers unknown"
+        shortest, median, longest = self.seconds
+        lines = [
+            f"{self.path}: {self.clips} clips, {self.hours:.2f} h, {people}, {self.failed} failed",
+            f"crops {height}x{width} at {self.video_rate:g} fps, audio at {self.audio_rate} Hz, "
+            f"clips of {shortest:.2f} to {longest:.2f} s, half of them up to {median:.2f} s",
+            *self._split_lines(),
+        ]
+        for speaker, splits in self.overlap.items():
+            lines.append(f"OVERLAP {speaker} is in {', '.join(splits)}")
+        for name, rates in self.labels.items():
+            text = ", ".join(f"{key} {value:.3g}" for key, value in rates.items())
+            lines.append(f"label {name}: {text}")
+        return "\n".join([*lines, f"contact sheet {self.sheet}"])
+
+    def _split_lines(self) -> Iterator[str]:
+        for split, facts in self.splits.items():
+            yield f"split {split}: {_counts(facts)}"
+        for paper, sets in self.papers.items():
+            for split, facts in sets.items():
+                yield f"{paper} {split}: {_counts(facts)}, {facts['missing']} missing"
+
+
+def _counts(facts: Mapping[str, float]) -> str:
+    return f"{facts['clips']} clips, {facts['hours']:.2f} h, {facts['speakers']} speakers"
+
+
+def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
+    """Reads all of a prepared data set and draws a contact sheet of it.
+
+    Args:
+        folder: DATA_DIR/NAME/CONFIG, or a version in it.
+        sheet: PNG to write: a row of frames for each of about 16 clips, spread over the splits, the
+            last frame with its landmarks; contact_sheet.png in the folder of the config by default.
+
+    Raises:
+        UserError: no data set there, damaged records, or a sheet that cannot be written.
+    """
+    builder = tfds.builder_from_directory(_version(Path(folder)))
+    path, info = Path(builder.data_path), builder.info
+    rate = info.metadata["video_rate"]
+    frames: dict[str, list[int]] = {split: [] for split in info.splits}
+    speakers: dict[str, Counter[str]] = {split: Counter() for split in info.splits}
+    labels = _Labels(info.features, info.metadata.get("action_units", ()))
+    shown = _spread({name: split.num_examples for name, split in info.splits.items()})
+    rows = []
+    for split, index, example in _examples(builder):
+        frames[split].append(len(example["video"]))
+        if speaker := example["speaker"].decode():
+            speakers[split][speaker] += 1
+        labels.add(example)
+        if (split, index) in shown:
+            rows.append(_row(example))
+    sheet = Path(sheet) if sheet else path.parent / "contact_sheet.png"
+    _write_sheet(sheet, rows)
+    lengths = list(itertools.chain.from_iterable(frames.values()))
+    counted = {split: _facts(frames[split], len(speakers[split]), rate) for split in info.splits}
+    return Inspection(
+        path=path,
+        image_size=list(info.metadata["image_size"]),
+        video_rate=rate,
+        audio_rate=info.metadata["audio_rate"],
+        clips=len(lengths),
+        hours=sum(lengths) / rate / 3600,
+        failed=len(read_report(path.parent / "report.csv")),
+        seconds=[float(value / rate) for value in np.quantile(lengths, (0, 0.5, 1))],
+        speakers=dict(sum(speakers.values(), Counter())),
+        splits=counted,
+        overlap=overlap(speakers),
+        papers={
+            paper: {name: _join(counted, text.split("+")) for name, text in sets.items()}
+            for paper, sets in subject_splits(builder.name).items()
+        },
+        labels=labels.rates(),
+        sheet=sheet,
+    )
+
+
+def overlap(speakers: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """The splits of each speaker who is in several, by the different speakers of each split."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for split, names in speakers.items():
+        for name in names:
+            places[name].append(split)
+    return {name: splits for name, splits in places.items() if len(splits) > 1}
+
+
+def _version(folder: Path) -> Path:
+    """The newest version of a data set in a folder, which may itself be one."""
+    if (folder / "dataset_info.json").is_file():
+        return folder
+    versions = list_all_versions(folder)
+    if not versions:
+        raise UserError(f"{folder}: no prepared data set: give DATA_DIR/NAME/CONFIG")
+    return folder / str(versions[-1])
+
+
+def _spread(counts: Mapping[str, int]) -> set[tuple[str, int]]:
+    """The (split, index) of about as many clips as a sheet has, of as many splits as possible."""
+    names = list(counts)
+    chosen = [names[i] for i in _evenly(len(names), _SHEET_CLIPS)]
+    each = -(-_SHEET_CLIPS // len(chosen))
+    return {(name, i) for name in chosen for i in _evenly(counts[name], each)}
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """Up to `count` of the indices of a sequence, evenly spaced."""
+    return np.linspace(0, length - 1, min(length, count)).round().astype(int).tolist()
+
+
+def _examples(builder: tfds.core.DatasetBuilder) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    """All examples with their split and their index in it."""
+    for split in builder.info.splits:
+        source = builder.as_data_source(split=split)
+        for index in range(len(source)):
+            try:
+                yield split, index, source[index]
+            except RuntimeError as error:  # what array_record raises for damaged shards
+                raise UserError(
+                    f"clip {index} of {split} in {builder.data_path} cannot be read ({error}): "
+                    "prepare the data set again"
+                ) from error
+
+
+def _facts(lengths: Sequence[int], speakers: int, rate: float) -> dict[str, float]:
+    return {"clips": len(lengths), "hours": sum(lengths) / rate / 3600, "speakers": speakers}
+
+
+def _join(counted: Mapping[str, Mapping[str, float]], splits: Sequence[str]) -> dict[str, float]:
+    """What a paper's set has of the splits, of which some may not be prepared."""
+    present = [counted[split] for split in splits if split in counted]
+    sums = {name: sum(facts[name] for facts in present) for name in ("clips", "hours", "speakers")}
+    return {**sums, "missing": len(splits) - len(present)}
+
+
+class _Labels:
+    """Counts the labels of examples, of those kinds that a data set has."""
+
+    def __init__(self, features: Mapping[str, Any], unit_names: Sequence[str]) -> None:
+        self._features = features
+        self._unit_names = unit_names
+        self._clips = 0
+        self._labelled: Counter[str] = Counter()
+        self._segments: Counter[str] = Counter()
+        self._names: dict[str, set[bytes]] = defaultdict(set)
+        self._classes: dict[str, Counter[str]] = defaultdict(Counter)
+        self._units: list[np.ndarray] = []
+        self._frames = 0
+
+    def add(self, example: Mapping[str, Any]) -> None:
+        """Counts one example."""
+        self._clips += 1
+        for plural, single in (("words", "word"), ("phonemes", "phoneme")):
+            if plural in self._features:
+                names = example[plural][single]
+                self._labelled[plural] += len(names) > 0
+                self._segments[plural] += len(names)
+                self._names[plural].update(names)
+        if "text" in self._features:
+            self._labelled["text"] += len(example["text"]) > 0
+        for name, feature in self._features.items():
+            if isinstance(feature, tfds.features.ClassLabel):
+                self._classes[name][feature.int2str(int(example[name]))] += 1
+        if "action_units" in self._features and len(example["action_units"]):
+            self._labelled["action_units"] += 1
+            self._units.append((example["action_units"] >= _PRESENT).sum(axis=0))
+            self._frames += len(example["action_units"])
+
+    def rates(self) -> dict[str, dict[str, float]]:
+        """See `Inspection.labels`."""
+        rates = {}
+        for name in ("words", "phonemes", "text", "action_units"):
+            if name in self._features:
+                rates[name] = {"clips": self._labelled[name] / self._clips}
+        for name, names in self._names.items():
+            rates[name] |= {
+                "per_clip": self._segments[name] / self._clips,
+                "distinct": len(names),
+            }
+        for name, counts in self._classes.items():
+            rates[name] = {label: counts[label] / self._clips for label in sorted(counts)}
+        if self._frames:
+            present = np.sum(self._units, axis=0) / self._frames
+            rates["action_units"] |= dict(zip(self._unit_names, present.tolist(), strict=True))
+        return rates
+
+
+def _row(example: Mapping[str, Any]) -> np.ndarray:
+    """Frames of a clip beside each other under its name, the last with its landmarks: BGR."""
+    length = len(example["video"])
+    indices = np.linspace(0, length - 1, _SHEET_FRAMES).round().astype(int)  # short clips repeat
+    frames = media.decode_frames([example["video"][index] for index in indices])
+    for x, y in example["landmarks"][-1].round().astype(int).tolist():
+        cv2.circle(frames[-1], (x, y), 1, (0, 255, 0), -1)
+    pictures = np.concatenate(frames, axis=1)[..., ::-1]
+    row = np.pad(pictures, ((_CAPTION, 0), (0, 0), (0, 0)), constant_values=255)
+    caption = f"{example['id'].decode()} ({length} frames)"
+    cv2.putText(row, caption, (2, _CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1)
+    return row
+
+
+def _write_sheet(path: Path, rows: Iterable[np.ndarray]) -> None:
+    encoded = cv2.imencode(".png", np.concatenate(list(rows)))[1].tobytes()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): set --out") from error

@@ -1,0 +1,288 @@
+"""From tiny corpora in the layouts of their owners to batches."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from configs import temporal_gan_2019_grid
+from flax_talk import cli
+from flax_talk.errors import UserError
+from flax_talk.face_model.model import load_default
+from input_pipeline import faces, loader, media, prepare
+from input_pipeline.datasets import crema_d, folder, get_builder, lrw, subject_splits, tcd_timit
+from input_pipeline.datasets.clips import ClipOptions
+from input_pipeline.inspect import inspect, overlap
+
+pytestmark = pytest.mark.usefixtures("fixed_face")
+
+FRAMES = 8
+RATE = 50_000
+
+LABELS = """#!MLF!#
+"Q:/Videos/TCD-TIMIT/volunteers/01M/Clips/straightcam/SA1.rec"
+0 1000000 sil
+1000000 2500000 sh
+.
+"Q:\\\\Videos\\\\TCD-TIMIT\\\\volunteers\\\\08F\\\\Clips\\\\straightcam\\\\sa1.rec"
+0 3200000 iy
+.
+"""
+
+
+def write(path, content=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+@pytest.fixture
+def draw(drawn_clip):
+    """Writes a drawn clip as mp4, or as the flv files of CREMA-D."""
+
+    def write_clip(path, seed=0):
+        frames, waveform = drawn_clip(seed, FRAMES)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix != ".flv":
+            media.write_video(path, frames, 25.0, waveform, RATE)
+            return path
+        with av.open(str(path), "w", format="flv") as container:
+            video = container.add_stream("flv", rate=25)
+            video.height, video.width, video.pix_fmt = *frames.shape[1:3], "yuv420p"
+            sound = container.add_stream("libmp3lame", rate=44_100, layout="mono")
+            for frame in frames:
+                container.mux(video.encode(av.VideoFrame.from_ndarray(frame)))
+            spoken = av.AudioFrame.from_ndarray(waveform[None], format="fltp", layout="mono")
+            spoken.sample_rate = RATE
+            for piece in av.AudioResampler("s16p", "mono", 44_100, 1152).resample(spoken):
+                container.mux(sound.encode(piece))
+            for stream in (video, sound):
+                container.mux(stream.encode(None))
+        return path
+
+    return write_clip
+
+
+def prepared(name, source, tmp_path):
+    """The examples by id, and the report."""
+    report = prepare.prepare(name, tmp_path / "data", source)
+    builder = tfds.builder_from_directory(report.path)
+    examples = [e for source in builder.as_data_source().values() for e in source]
+    return {example["id"].decode(): example for example in examples}, report
+
+
+def load(name, tmp_path, split):
+    """The first batch of a split."""
+    data = temporal_gan_2019_grid.get_config("tiny").data
+    data.update(dataset=name, builder_config="aligned_128x96", data_dir=str(tmp_path / "data"))
+    data.splits.train = split
+    data.update(batch_size=1, num_frames=5, num_workers=0)
+    source = loader.open_source(data, "train")
+    return next(iter(loader.make_loader(source, data, train=True, seed=0)))
+
+
+def test_tcd_timit(draw, tmp_path, caplog):
+    source = tmp_path / "corpus"
+    clips = source / "volunteers" / "01M" / "Clips"
+    draw(clips / "straightcam" / "sa1.mp4")
+    write(clips / "straightcam" / "sa1.txt", "0 46797 She had your dark suit\n")
+    draw(clips / "straightcam" / "si453.mp4", 1)
+    write(clips / "straightcam" / "si453.lab", "0.0 0.1 b\n")
+    draw(clips / "30degcam" / "sa1.mp4")
+    draw(source / "volunteers" / "08F" / "Clips" / "straightcam" / "sa1.mp4", 2)
+    write(source / "volunteers" / "08F" / "Clips" / "straightcam" / "sa2.mp4", "no video")
+    draw(source / "lipspeakers" / "Lipspkr1" / "Clips" / "straightcam" / "sa1.mp4")
+    write(source / "volunteer_labelfiles.mlf", LABELS.replace("\\\\", "\\"))
+
+    examples, report = prepared("tcd_timit", source, tmp_path)
+    assert sorted(examples) == ["s1_sa1", "s1_si453", "s8_sa1"]
+    assert "has 4 clips, the whole of TCD-TIMIT has 5782" in caplog.text
+    ((failed, reason),) = report.failures
+    assert failed == "s8_sa2" and "cannot be read" in reason
+    assert report.used == 3
+
+    first = examples["s1_sa1"]
+    assert first["text"] == b"She had your dark suit" and first["speaker"] == b"s1"
+    assert first["phonemes"]["phoneme"] == [b"sil", b"sh"]
+    np.testing.assert_allclose(first["phonemes"]["end"], [0.1, 0.25])
+    assert examples["s1_si453"]["phonemes"]["phoneme"] == [b"b"]
+    assert examples["s8_sa1"]["phonemes"]["phoneme"] == [b"iy"]
+
+    test = tcd_timit.subject_split("temporal_gan_2019", "test")
+    assert load("tcd_timit", tmp_path, test)["video"].shape == (1, 5, 128, 96, 3)
+
+
+def test_a_damaged_label_file_is_named(tmp_path):
+    path = write(tmp_path / "a.mlf", '"x/01M/straightcam/sa1.rec"\n0 later sil\n.\n')
+    with pytest.raises(UserError, match=r"a\.mlf is not lines of 'start end phoneme'"):
+        tcd_timit.read_label_file(path)
+
+
+def test_crema_d(draw, tmp_path):
+    videos = tmp_path / "corpus" / "VideoFlash"
+    draw(videos / "1015_DFA_ANG_XX.flv")
+    draw(videos / "1001_IEO_SAD_HI.flv", 1)
+    draw(videos / "1001_ITH_FEA_X.flv", 2)
+    write(videos / "1001_XYZ_FEA_XX.flv")
+    examples, report = prepared("crema_d", tmp_path / "corpus", tmp_path)
+    assert sorted(examples) == ["1001_IEO_SAD_HI", "1001_ITH_FEA_X", "1015_DFA_ANG_XX"]
+    assert not report.failures
+    features = tfds.builder_from_directory(report.path).info.features
+    angry = examples["1015_DFA_ANG_XX"]
+    assert angry["text"] == b"Don't forget a jacket"
+    assert features["emotion"].int2str(angry["emotion"]) == "anger"
+    assert features["level"].int2str(angry["level"]) == "unspecified"
+    assert features["level"].int2str(examples["1001_IEO_SAD_HI"]["level"]) == "high"
+    assert np.abs(angry["waveform"]).max() > 1000
+
+    splits = subject_splits("crema_d")["temporal_gan_2019"]
+    batch = load("crema_d", tmp_path, splits["train"])
+    assert batch["video"].shape == (1, 5, 128, 96, 3) and batch["mask"].all()
+
+
+def test_pointers_of_large_files_are_told_from_videos(tmp_path):
+    write(tmp_path / "VideoFlash" / "1001_IEO_SAD_HI.flv", "version https://git-lfs.github.com\n")
+    with pytest.raises(UserError, match="git lfs pull"):
+        crema_d.find_clips(tmp_path)
+
+
+def model_landmarks(angles, size=40, centre=(32, 30)):
+    """Landmarks float [68, 2] of the mean head of the face model, its angles in degrees."""
+    pitch, yaw, roll = np.radians(angles)
+    turn_x = [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
+    turn_y = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
+    turn_z = [[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]]
+    model = load_default()
+    turned = model.mean[model.landmarks] @ (np.array(turn_z) @ turn_y @ turn_x).T
+    return turned[:, :2] * (size, -size) + centre
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (9, -20, 5), (-15, 30, -25), (5, 3, 60)])
+def test_head_pose_is_that_of_the_face_model(angles):
+    pose = faces.head_pose(np.stack([model_landmarks(angles)] * 2))
+    assert pose.shape == (2, 3) and pose.dtype == np.float32
+    np.testing.assert_allclose(pose, [angles] * 2, atol=0.5)
+
+
+def test_lrw_keeps_the_nearly_frontal(draw, tmp_path, monkeypatch, fixed_face):
+    class TurnedFace(fixed_face):
+        """Turned by an angle that the file's brightness says."""
+
+        def __call__(self, image):
+            yaw = 8 if image[0].mean() < 128 else 12
+            return [faces.Face(np.float32([0, 0, 32, 64]), model_landmarks((2, yaw, -3)))]
+
+    monkeypatch.setitem(faces.DETECTORS, "dlib", TurnedFace)
+    source = tmp_path / "corpus" / "lipread_mp4" / "ABOUT"
+    seconds = "Text:  ABOUT\nConf:  3\nDuration: 0.20 seconds\n"
+    grey = np.full((FRAMES, 64, 32, 3), 60, np.uint8)
+    sound = np.full(FRAMES * 2000, 0.1, np.float32)
+    for split, number, frames in (
+        ("train", 1, grey),
+        ("train", 2, grey + 120),
+        ("val", 1, grey),
+        ("test", 1, grey),
+        ("test", 2, grey),
+    ):
+        path = source / split / f"ABOUT_{number:05d}.mp4"
+        media.write_video(path, frames, 25.0, sound, RATE)
+        write(
+            path.with_suffix(".txt"), seconds if (split, number) != ("test", 2) else "Text: ABOUT"
+        )
+
+    examples, report = prepared("lrw", tmp_path / "corpus", tmp_path)
+    assert sorted(examples) == ["test_ABOUT_00001", "train_ABOUT_00001", "validation_ABOUT_00001"]
+    reasons = dict(report.failures)
+    assert "head is turned: pitch 2, yaw 12, roll -3 degrees" in reasons["train_ABOUT_00002"]
+    assert "no line 'Duration" in reasons["test_ABOUT_00002"]
+    words = examples["train_ABOUT_00001"]["words"]
+    assert words["word"] == [b"about"]
+    np.testing.assert_allclose([words["start"], words["end"]], [[0.06], [0.26]], atol=1e-6)
+    assert load("lrw", tmp_path, "validation")["mask"].all()
+    assert lrw.Lrw.BUILDER_CONFIGS[1].options == ClipOptions(audio_rate=16_000, max_angle=10)
+
+
+def openface(rows):
+    header = ["frame", "success"]
+    header += [f"AU{unit:02d}_{kind}" for kind in "cr" for unit in (10, 14, 20, 25, 26)]
+    return "\n".join(", ".join(map(str, row)) for row in [header, *rows])
+
+
+def test_folder_and_its_inspection(draw, tmp_path, capsys):
+    source = tmp_path / "corpus"
+    draw(source / "Ann Lee" / "one.mp4")
+    write(source / "Ann Lee" / "one.align", "0 2500 sil\n2500 5000 hello\n")
+    write(source / "Ann Lee" / "one.txt", "Hello,\nthere\n")
+    # Twice the frame rate; the face is lost in the first half. AU25 is there, AU26 barely not.
+    lost = [(n, 0, *[0] * 10) for n in range(FRAMES)]
+    found = [(n, 1, 0, 0, 0, 1, 0, 0, 0, 0, 2.5, 1.5) for n in range(FRAMES, 2 * FRAMES)]
+    write(source / "Ann Lee" / "one.csv", openface(lost + found))
+    draw(source / "Bob" / "takes" / "two.mp4", 1)
+    draw(source / "three.mp4", 2)
+    write(source / "Bob" / "four.mp4", "no video")
+    write(source / "speakers.csv", "file,speaker\nthree.mp4,Bob\n")
+
+    examples, report = prepared("folder", source, tmp_path)
+    assert sorted(examples) == ["Ann Lee_one", "Bob_takes_two", "three"]
+    assert [clip for clip, _ in report.failures] == ["Bob_four"]
+    one = examples["Ann Lee_one"]
+    assert one["speaker"] == b"Ann Lee" and one["text"] == b"Hello, there"
+    assert one["words"]["word"] == [b"hello"]
+    below = np.nextafter(np.float32(0.2), np.float32(0))
+    np.testing.assert_array_equal(one["action_units"], np.float32([[0, 0, 0, 0.5, below]] * FRAMES))
+    assert examples["three"]["action_units"].shape == (0, 5)
+    assert load("folder", tmp_path, "Ann_Lee + Bob")["mask"].all()
+
+    config = str(report.path.parent)
+    capsys.readouterr()
+    assert cli.main(["inspect", config, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["clips"], told["failed"]) == (3, 1)
+    assert told["hours"] == pytest.approx(3 * FRAMES / 25 / 3600)
+    assert told["speakers"] == {"Ann Lee": 1, "Bob": 2} and told["overlap"] == {}
+    assert told["splits"]["Bob"]["clips"] == 2
+    third = pytest.approx(1 / 3)
+    assert told["labels"]["words"] == {"clips": third, "per_clip": third, "distinct": 1}
+    units = {"AU10": 0, "AU14": 0, "AU20": 0, "AU25": 1, "AU26": 0}
+    assert told["labels"]["action_units"] == {"clips": third, **units}
+    assert media.read_image(told["sheet"]).shape == (3 * (128 + 16), 8 * 96, 3)
+    assert cli.main(["inspect", str(report.path), "--out", str(tmp_path / "s.png")]) == 0
+    assert "split Bob: 2 clips, 0.00 h, 1 speakers" in capsys.readouterr().out
+    assert (tmp_path / "s.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_files_of_one_name_are_refused(tmp_path):
+    for name in ("one.mp4", "one.avi"):
+        write(tmp_path / "Ann" / name)
+    with pytest.raises(UserError, match="are both Ann_one"):
+        folder.find_clips(tmp_path)
+
+
+def test_speakers_in_two_splits_are_found():
+    speakers = {"train": ["s1", "s2"], "validation": ["s3"], "test": ["s2"]}
+    assert overlap(speakers) == {"s2": ["train", "test"]}
+
+
+def test_inspection_tells_what_a_papers_sets_have(drawn_data, tmp_path):
+    found = inspect(f"{drawn_data}/grid/drawn", tmp_path / "sheet.png")
+    assert found.speakers == {"s1": 8, "s2": 3} and found.overlap == {}
+    papers = found.papers["temporal_gan_2019"]
+    assert (papers["train"]["clips"], papers["train"]["missing"]) == (8, 15)
+    assert (papers["test"]["clips"], papers["validation"]["clips"]) == (3, 0)
+
+
+@pytest.mark.parametrize("name", ["tcd_timit", "crema_d", "lrw", "folder"])
+def test_a_source_without_clips_says_what_was_expected(name, tmp_path):
+    for source in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError, match="expected <source>/"):
+            get_builder(name).find_clips(source)
+
+
+@pytest.mark.parametrize(("name", "speakers"), [("tcd_timit", 59), ("crema_d", 91)])
+def test_subject_splits_share_no_speaker(name, speakers):
+    for sets in subject_splits(name).values():
+        parts = [text.split("+") for text in sets.values()]
+        assert len(set().union(*parts)) == sum(map(len, parts)) == speakers
+        assert len(sets["test"].split("+")) == 10
