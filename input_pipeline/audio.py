@@ -119,11 +119,11 @@ def cut_windows(padded, stride: int, window: int):
 MFCC_RATE = 100
 """Columns of `mfcc` per second: four for a frame at 25 fps."""
 
-_MFCC_AUDIO_RATE = 16_000
-_MFCC_WINDOW, _MFCC_HOP, _MFCC_FFT = 400, 160, 512  # samples: 25 ms, 10 ms, 32 ms
-_MFCC_FILTERS = 26
-_MFCC_LIFTER = 22
-_PRE_EMPHASIS = 0.97
+MFCC_AUDIO_RATE = 16_000
+MFCC_WINDOW, MFCC_HOP, MFCC_FFT = 400, 160, 512  # samples: 25 ms, 10 ms, 32 ms
+MFCC_FILTERS = 26
+MFCC_LIFTER = 22
+PRE_EMPHASIS = 0.97
 
 
 def mfcc(waveform: np.ndarray, rate: int, columns: int, coefficients: int = 13) -> np.ndarray:
@@ -147,37 +147,37 @@ def mfcc(waveform: np.ndarray, rate: int, columns: int, coefficients: int = 13) 
     """
     import librosa
 
-    samples = (columns - 1) * _MFCC_HOP + _MFCC_WINDOW
+    samples = (columns - 1) * MFCC_HOP + MFCC_WINDOW
     signal = np.zeros(samples, np.float32)
-    resampled = resample(waveform, rate, _MFCC_AUDIO_RATE)[:samples]
+    resampled = resample(waveform, rate, MFCC_AUDIO_RATE)[:samples]
     signal[: len(resampled)] = 32768 * resampled
-    signal[1:] -= _PRE_EMPHASIS * signal[:-1]
+    signal[1:] -= PRE_EMPHASIS * signal[:-1]
     # librosa takes the window from the middle of the samples that it transforms.
-    margin = (_MFCC_FFT - _MFCC_WINDOW) // 2
+    margin = (MFCC_FFT - MFCC_WINDOW) // 2
     spectrum = librosa.stft(
         np.pad(signal, margin),
-        n_fft=_MFCC_FFT,
-        hop_length=_MFCC_HOP,
-        win_length=_MFCC_WINDOW,
+        n_fft=MFCC_FFT,
+        hop_length=MFCC_HOP,
+        win_length=MFCC_WINDOW,
         window="boxcar",
         center=False,
     )
-    power = np.square(np.abs(spectrum)) / _MFCC_FFT
-    energies = np.maximum(_mel_filters() @ power, 1)
+    power = np.square(np.abs(spectrum)) / MFCC_FFT
+    energies = np.maximum(mel_filters() @ power, 1)
     cepstrum = librosa.feature.mfcc(S=np.log(energies), n_mfcc=coefficients)
-    lifter = 1 + _MFCC_LIFTER / 2 * np.sin(np.pi * np.arange(coefficients) / _MFCC_LIFTER)
+    lifter = 1 + MFCC_LIFTER / 2 * np.sin(np.pi * np.arange(coefficients) / MFCC_LIFTER)
     result = cepstrum.T * lifter
     result[:, 0] = np.log(np.maximum(power.sum(axis=0), 1))
     return result.astype(np.float32)
 
 
 @functools.cache
-def _mel_filters() -> np.ndarray:
+def mel_filters() -> np.ndarray:
     """Triangles [26, 257] between whole bins of the transform, evenly spaced in mel."""
-    highest = 2595 * np.log10(1 + _MFCC_AUDIO_RATE / 2 / 700)
-    mels = np.linspace(0, highest, _MFCC_FILTERS + 2)
-    corners = np.floor((_MFCC_FFT + 1) * 700 * (10 ** (mels / 2595) - 1) / _MFCC_AUDIO_RATE)
-    low, centre, high = (corners[i : i + _MFCC_FILTERS, None] for i in range(3))
-    bins = np.arange(_MFCC_FFT // 2 + 1)
+    highest = 2595 * np.log10(1 + MFCC_AUDIO_RATE / 2 / 700)
+    mels = np.linspace(0, highest, MFCC_FILTERS + 2)
+    corners = np.floor((MFCC_FFT + 1) * 700 * (10 ** (mels / 2595) - 1) / MFCC_AUDIO_RATE)
+    low, centre, high = (corners[i : i + MFCC_FILTERS, None] for i in range(3))
+    bins = np.arange(MFCC_FFT // 2 + 1)
     rising, falling = (bins - low) / (centre - low), (high - bins) / (high - centre)
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
