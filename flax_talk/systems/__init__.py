@@ -26,6 +26,7 @@ _SYSTEMS = {
     "temporal_gan_2018": "temporal_gan",
     "temporal_gan_2019": "temporal_gan",
     "static_gan": "temporal_gan",
+    "speech2vid": "speech2vid",
     "syncnet": "syncnet",
     "lipnet": "lipnet",
 }

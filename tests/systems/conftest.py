@@ -1,5 +1,6 @@
-"""What the configs of the temporal GAN have to do alike."""
+"""What systems that generate have to do alike."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -8,17 +9,21 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from flax_talk.systems import temporal_gan as system
+from flax_talk.systems import get_system
 from flax_talk.training.optimizers import make_optimizer
 
 
 @pytest.fixture(scope="session")
-def check_players(make_batch, draw_variables) -> Callable[[ConfigDict], None]:
-    """Checks that each player learns from its own loss alone, and that its step lowers it."""
+def check_players(make_batch, draw_variables) -> Callable[..., dict[str, float]]:
+    """Checks that each player learns from its own loss alone, and that its step lowers it.
 
-    def check(config):
-        frames = config.data.num_frames
-        batch, keys = make_batch(config, [frames, frames - 1]), jax.random.split(jax.random.key(0))
+    Takes a config and what batches of two clips have besides; returns the metrics.
+    """
+
+    def check(config, **features):
+        system, frames = get_system(config.system), config.data.num_frames
+        batch = make_batch(config, [frames, frames - 1]) | features
+        keys = jax.random.split(jax.random.key(0))
         shapes = jax.eval_shape(lambda: system.init(config, jax.random.key(0), batch))
         variables = draw_variables(shapes)
         params = {player: entry["params"] for player, entry in variables.items()}
@@ -44,5 +49,41 @@ def check_players(make_batch, draw_variables) -> Callable[[ConfigDict], None]:
                 assert reached > 0.8 if player == other else reached == 0, (player, other)
             _, (after, _) = jacobian({**params, player: moved[player]})
             assert after[player] < before[player], player
+        return metrics
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def check_stream(make_batch, draw_variables) -> Callable[[ConfigDict], None]:
+    """Checks that a stream in chunks is the whole, from zeros as from nothing, and that each frame
+    hears its sound."""
+
+    def check(config):
+        system, (b, t) = get_system(config.system), (2, config.data.num_frames)
+        batch, keys = make_batch(config, [t] * b), jax.random.split(jax.random.key(0))
+        shapes = jax.eval_shape(lambda: system.init(config, jax.random.key(0), batch))
+        variables = draw_variables(shapes)
+        stride, window = system.audio_geometry(config)
+
+        @jax.jit
+        def generate(waveform, carry):
+            return system.generate(config, variables, batch["still"], waveform, keys, carry)
+
+        waveform = batch["waveform"]
+        _, shape = jax.eval_shape(generate, waveform, None)
+        start = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shape)
+        whole, last = generate(waveform, start)
+        assert whole.shape == (b, t, *config.data.image_size, 3)
+        half = t // 2
+        first, carry = generate(waveform[:, : (half - 1) * stride + window], start)
+        second, carry = generate(waveform[:, half * stride :], carry)
+        compare = functools.partial(np.testing.assert_allclose, atol=1e-4)
+        compare(np.concatenate([first, second], axis=1), whole)
+        jax.tree.map(compare, carry, last)
+        other, _ = generate(waveform[::-1], start)
+        assert (np.abs(other - whole).max(axis=(0, 2, 3, 4)) > 1e-3).all()
+        code = jax.jit(functools.partial(system.identity_code, config, variables))(batch["still"])
+        assert code.shape == (b, config.generator.identity_dim)
 
     return check
