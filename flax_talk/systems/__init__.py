@@ -27,6 +27,7 @@ _SYSTEMS = {
     "temporal_gan_2019": "temporal_gan",
     "static_gan": "temporal_gan",
     "speech2vid": "speech2vid",
+    "cran": "cran",
     "syncnet": "syncnet",
     "lipnet": "lipnet",
 }

@@ -27,6 +27,7 @@ from flax_talk.systems import step
 from flax_talk.systems.step import GENERATOR
 from input_pipeline.audio import cut_windows, samples_per_frame, window_samples
 
+_LARGE = 20.0  # about the largest deviation of a coefficient
 Variables = dict[str, dict[str, Any]]
 Carry = dict[str, jax.Array]
 
@@ -114,10 +115,10 @@ def hear(config: ConfigDict, waveform: jax.Array) -> jax.Array:
         waveform: [B, (T - 1) stride + window] in [-1, 1].
 
     Returns:
-        [B, T, columns, coefficients] of `config.cepstra`, without the energy.
+        [B, T, columns, coefficients] of `config.cepstra`, without the energy, scaled to about 1.
     """
     windows = cut_windows(waveform, *audio_geometry(config))
-    return mfcc(windows, config.data.audio_rate, **config.cepstra, energy=False)
+    return mfcc(windows, config.data.audio_rate, **config.cepstra, energy=False) / _LARGE
 
 
 def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Variables:

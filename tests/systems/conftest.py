@@ -49,7 +49,7 @@ def check_players(make_batch, draw_variables) -> Callable[..., dict[str, float]]
                 assert reached > 0.8 if player == other else reached == 0, (player, other)
             _, (after, _) = jacobian({**params, player: moved[player]})
             assert after[player] < before[player], player
-        return metrics
+        return {name: float(value) for name, value in metrics.items()}
 
     return check
 
@@ -78,11 +78,12 @@ def check_stream(make_batch, draw_variables) -> Callable[[ConfigDict], None]:
         half = t // 2
         first, carry = generate(waveform[:, : (half - 1) * stride + window], start)
         second, carry = generate(waveform[:, half * stride :], carry)
-        compare = functools.partial(np.testing.assert_allclose, atol=1e-4)
+        compare = functools.partial(np.testing.assert_allclose, atol=1e-5)
         compare(np.concatenate([first, second], axis=1), whole)
         jax.tree.map(compare, carry, last)
-        other, _ = generate(waveform[::-1], start)
-        assert (np.abs(other - whole).max(axis=(0, 2, 3, 4)) > 1e-3).all()
+        dull = np.cumsum(waveform, axis=1, dtype=np.float32) / 100
+        other, _ = generate(dull, start)
+        assert (np.abs(other - whole).max(axis=(0, 2, 3, 4)) > 1e-4).all()
         code = jax.jit(functools.partial(system.identity_code, config, variables))(batch["still"])
         assert code.shape == (b, config.generator.identity_dim)
 
