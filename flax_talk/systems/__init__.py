@@ -28,6 +28,7 @@ _SYSTEMS = {
     "static_gan": "temporal_gan",
     "speech2vid": "speech2vid",
     "cran": "cran",
+    "atvgnet": "atvgnet",
     "syncnet": "syncnet",
     "lipnet": "lipnet",
 }
