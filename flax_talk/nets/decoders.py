@@ -29,10 +29,12 @@ class FrameDecoder(nn.Module):
         num_skips: how many of the five skips are used, smallest first. The authors use 4; 5 adds
             a block in front of the last layer, for the skip of half the image's size.
         residual: add what is decoded, which starts at 0, to the still.
+        channels: of the frames; a fourth can be a mask. Only without `residual`.
     """
 
     num_skips: int = 4
     residual: bool = False
+    channels: int = 3
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -49,7 +51,7 @@ class FrameDecoder(nn.Module):
                 meets the block of its size.
 
         Returns:
-            [B, T, H, W, 3] in [-1, 1], float32.
+            [B, T, H, W, channels] in [-1, 1], float32.
         """
         b, t, _ = latent.shape
 
@@ -68,7 +70,7 @@ class FrameDecoder(nn.Module):
             x = activate(x.reshape(b * t, h, w, channels))
             if skip is not skips[0]:
                 x = activate(Upsample(channels // 2, dtype=self.dtype)(x))
-        x = Upsample(3, zero=self.residual, dtype=self.dtype)(x).astype(jnp.float32)
+        x = Upsample(self.channels, zero=self.residual, dtype=self.dtype)(x).astype(jnp.float32)
         x = x.reshape(b, t, *x.shape[1:])
         return jnp.clip(still[:, None] + x, -1, 1) if self.residual else jnp.tanh(x)
 

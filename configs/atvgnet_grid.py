@@ -1,0 +1,116 @@
+"""ATVGnet (Chen, Maddox, Duan, Xu, "Hierarchical Cross-Modal Talking Face Generation with Dynamic
+Pixel-Wise Loss", CVPR 2019), a baseline, on GRID.
+
+    python train.py --config configs/atvgnet_grid.py --workdir runs/atvgnet
+
+Both stages at once, on the speakers of the temporal GAN of 2019, which is compared with it. Not
+run: it needs the whole corpus and an accelerator.
+
+    :landmarks  the landmark stage alone, for `config.train.initialize_from`
+    :small      a quarter of the width, for two CPU cores; not run
+    :tiny       seconds on a CPU, for tests; it learns nothing worth seeing
+
+    python train.py --config configs/atvgnet_grid.py:small --workdir runs/small
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from flax_talk.errors import UserError
+from input_pipeline.datasets.grid import subject_split
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The baseline at full size, or a variant of it."""
+    config = common.get_config()
+    config.system = "atvgnet"
+    for split in ("train", "validation", "test"):
+        config.data.splits[split] = subject_split("temporal_gan_2019", split)
+    # 28 columns 10 ms apart (paper: 0.28 s), the last of which is 25 ms long.
+    config.data.window_seconds = 0.295
+    config.cepstra = ConfigDict(dict(columns=28, coefficients=12))
+    # Frames of a training sequence (paper).
+    config.data.update(dict(num_frames=16, batch_size=16))
+
+    config.generator = ConfigDict(
+        dict(
+            # Lengths of the codes of the still, of a window, of landmarks (ours).
+            identity_dim=256,
+            audio_dim=256,
+            landmark_dim=256,
+            # Directions in which landmarks move (ours).
+            num_components=20,
+            # Width of the GRU of each stage (paper: 256, of an LSTM).
+            recurrent_dim=256,
+            # Channels of the first image layer, skips from the identity encoder (ours, as in the
+            # temporal GAN).
+            width=64,
+            num_skips=4,
+            # Audio encoder, see speech2vid_grid.
+            audio_features=(64, 128, 256, 256, 512),
+            audio_hidden=512,
+        )
+    )
+    # Length of a frame's features, width of the GRU, channels of the first layer (ours).
+    config.discriminator = ConfigDict(dict(features=256, hidden=256, width=64))
+    config.loss = ConfigDict(
+        dict(
+            # Squared errors of landmarks in units of half the picture (ours): as they are read from
+            # real frames, and as the landmark stage predicts them.
+            reading=100.0,
+            landmarks=100.0,
+            # L1 weighted by the attention, and the least weight of a pixel (ours).
+            reconstruction=10.0,
+            least_attention=0.5,
+            # What the discriminator says of the video, and the squared error of the landmarks that
+            # it sees there (ours). At 0 both, there is no discriminator; with the L1 at 0 too, the
+            # landmark stage learns alone.
+            adversarial=1.0,
+            regression=1.0,
+        )
+    )
+    # Rates (ours).
+    config.optimizer = ConfigDict(
+        dict(generator=common.adam(2e-4), discriminator=common.adam(2e-4))
+    )
+    for player in config.optimizer.values():
+        player.b1 = 0.5
+    # Which metric stops a run (ours).
+    config.early_stopping.update(dict(metric="psnr", patience=5))
+
+    if variant == "landmarks":
+        config.loss.update(dict(reconstruction=0.0, adversarial=0.0, regression=0.0))
+        # Frames are not drawn, so their measures choose nothing: one validation, at the end, keeps
+        # the last step.
+        config.train.validate_every = config.train.num_epochs
+    elif variant == "small":
+        small(config)
+    elif variant == "tiny":
+        tiny(config)
+    elif variant:
+        raise UserError(f"no variant {variant!r} of atvgnet_grid: use :landmarks, :small or :tiny")
+    return config
+
+
+def small(config: ConfigDict) -> None:
+    """A quarter of the width and a higher rate, for two cores."""
+    config.generator.update(
+        dict(width=16, num_skips=5, audio_features=(16, 32, 64, 64, 128), audio_hidden=128)
+    )
+    config.discriminator.width = 16
+    config.data.update(dict(num_frames=15, batch_size=4))
+    config.optimizer.generator = common.adam(2e-3, decay=0.85)
+    config.train.update(dict(max_steps=1400, samples_every=200, checkpoint_every=200))
+    config.early_stopping.update(dict(metric="psnr_lower", patience=0))
+
+
+def tiny(config: ConfigDict) -> None:
+    """The same parts, as narrow as they go."""
+    sizes = dict(identity_dim=8, audio_dim=8, landmark_dim=8, num_components=4, recurrent_dim=8)
+    config.generator.update(dict(width=2, audio_features=(2, 2, 2, 2, 4), audio_hidden=8, **sizes))
+    config.discriminator.update(dict(features=8, hidden=8, width=2))
+    config.data.update(dict(num_frames=6, eval_frames=15, batch_size=2))
+    config.train.update(
+        dict(max_steps=4, log_every=1, samples_every=4, checkpoint_every=2, validation_clips=2)
+    )
+    config.early_stopping.update(dict(metric="psnr_lower", patience=0))
