@@ -10,6 +10,7 @@ import contextlib
 import functools
 import json
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ _VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 _RATE = 25.0  # frames per second at which videos are measured
 _AUDIO_RATE = 16_000  # samples per second: that of the judges' coefficients
 _PADDING = 25  # frames, to a multiple of which videos are filled up, so that few lengths compile
+_CODES_EVERY = 25  # of so many frames one is encoded for the map of identity codes
 
 
 class Records:
@@ -97,7 +99,7 @@ class Records:
         found = self._found[row, clip] = {**self.get(row, clip), **fields}
         if (path := self._path(row, clip)) is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
+            partial = path.with_name(f".{path.name}.partial")
             with partial.open("wb") as file:
                 np.savez_compressed(file, **found)
             partial.replace(path)
@@ -159,6 +161,7 @@ def evaluate(
     facts = {
         "system": config.system,
         "step": step,
+        "weights": _checksum(jax.tree.leaves(jax.device_get(variables))),
         "seed": config.seed,
         "data": f"{config.data.dataset}/{config.data.builder_config}",
         "split": config.data.splits[split],
@@ -234,21 +237,24 @@ def compare(
     columns = [name for name in columns if measures.COLUMNS[name].family in families]
     facts = {"videos": Path(videos).name, "references": Path(references).name}
     records = Records(out, {**facts, "is_aligned": is_aligned, **_named(judges)})
-    todo = [name for name in pairs if records.lacks(name, families)]
+    clips = {name: f"{name}.{_fingerprint(pair)}" for name, pair in pairs.items()}
+    todo = [name for name, clip in clips.items() if records.lacks(clip, families)]
     spent: dict[str, float] = {}
 
     def batches(wanted: list[str]) -> Iterator[tuple[list[str], Rows]]:
         for name in wanted:
             try:
-                yield [name], _read_pair(*pairs[name], judges, is_aligned)
+                rows = _read_pair(*pairs[name], judges, is_aligned)
             except UserError as error:
                 failures[name] = str(error)
+            else:
+                yield [clips[name]], rows
 
     effort = _measure(batches(todo), len(todo), families, records, spent)
     names = [name for name in pairs if name not in failures]
     if not names:
         raise UserError(f"nothing in {videos} can be measured: " + "; ".join(failures.values()))
-    rows = _rows_of(records, names)
+    rows = _rows_of(records, [clips[name] for name in names])
     result = {**report.make(facts, columns, left_out, rows), **effort, "failures": failures}
     if out is not None:
         report.write_all(Path(out), result, names, rows)
@@ -291,6 +297,21 @@ _BUILDER_CONFIGS = dict.fromkeys(
 
 def _named(judges: Judges) -> dict[str, str | None]:
     return {name: None if value is None else str(value) for name, value in judges._asdict().items()}
+
+
+def _checksum(arrays: Sequence[np.ndarray]) -> str:
+    """Tells weights apart that have the same step."""
+    value = 0
+    for array in arrays:
+        value = zlib.crc32(np.ascontiguousarray(array), value)
+    return f"{value:08x}"
+
+
+def _fingerprint(paths: Sequence[Path]) -> str:
+    """Tells files apart that have the same name: those of a pair, and what is beside them."""
+    beside = (path.with_suffix(end) for path in paths for end in (".txt", ".align", ".csv"))
+    stats = [path.stat() for path in (*paths, *beside) if path.exists()]
+    return f"{zlib.crc32(repr([(x.st_size, x.st_mtime_ns) for x in stats]).encode()):08x}"
 
 
 def _text(value: bytes | str) -> str:
@@ -448,7 +469,7 @@ def _codes_family(system, config: ConfigDict, variables: Any) -> dict[str, Famil
     encode = jax.jit(functools.partial(system.identity_code, config, variables))
 
     def family(clips: Clips) -> measures.Fields:
-        frames = clips.video.frames[:, ::_PADDING]
+        frames = clips.video.frames[:, ::_CODES_EVERY]
         codes = encode(frames.reshape(-1, *frames.shape[2:]))
         shape = frames.shape[:2]
         return {"codes": np.asarray(codes).reshape(*shape, -1)}

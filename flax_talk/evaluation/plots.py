@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flax_talk import figures
+from flax_talk.errors import UserError
 from flax_talk.evaluation.measures import Record
 
 FOLDER = "figures"
@@ -60,8 +61,12 @@ def draw_all(
         drawings["identity_codes"] = lambda: figures.tsne(np.concatenate(codes), labels)
     paths = []
     for name, draw in drawings.items():
+        try:
+            figure = draw()
+        except UserError:  # a video of one frame does not move
+            continue
         paths.append(out / FOLDER / f"{name}.png")
-        figures.save(draw(), paths[-1])
+        figures.save(figure, paths[-1])
     return paths
 
 

@@ -31,7 +31,7 @@ from flax_talk.nets.discriminators import FrameDiscriminator
 from flax_talk.nets.encoders import CepstrumEncoder, IdentityEncoder
 from flax_talk.nets.perceptual import Vgg19Weights, vgg19_features
 from flax_talk.nets.recurrent import GRU
-from flax_talk.systems import action_units
+from flax_talk.systems import action_units, step
 from flax_talk.systems.action_units import AUDIO2AU, CLASSIFIER, mfcc_windows
 from flax_talk.systems.temporal_gan import audio_geometry, gather_time, sample_frames
 
@@ -175,7 +175,7 @@ def losses(
 ) -> tuple[dict[str, jax.Array], dict[str, Any], dict[str, jax.Array]]:
     """Losses of every player on one batch (Eq. 1 to 8).
 
-    The generator runs once; who judges it sees its frames, see `flax_talk.systems.temporal_gan`.
+    The generator runs once; how the discriminator judges it, see `flax_talk.systems.step`.
 
     Args:
         variables: of `init`.
@@ -193,22 +193,14 @@ def losses(
     still, video, mask = to_float(batch["still"]), to_float(batch["video"]), batch["mask"]
     windows = mfcc_windows(config, batch["waveform"])
     total, stats, metrics = action_units.losses(config, variables, batch, rng, train, axis_name)
-    stats = {name: variables[name]["batch_stats"] for name in modules} | stats
+    turn = step.Players(modules, {name: variables[name] for name in modules}, train)
+    turn.stats |= stats
 
     def mean(values, mask):
         return terms.masked_mean(values, mask, axis_name)
 
-    def apply(name, *inputs):
-        """Runs a player; its batch statistics move on."""
-        entry = {"params": variables[name]["params"], "batch_stats": stats[name]}
-        if not train:
-            return modules[name].apply(entry, *inputs, train=False)
-        output, new = modules[name].apply(entry, *inputs, train=True, mutable=["batch_stats"])
-        stats[name] = {**stats[name], **new.get("batch_stats", {})}
-        return output
-
     codes = _unit_codes(modules, variables, windows)
-    fake, _ = apply(GENERATOR, still, windows, codes, None)
+    fake, _ = turn.apply(GENERATOR, still, windows, codes, None)
     generator = {
         "reconstruction": mean(terms.l1(fake, video), mask),  # Eq. 6
         "identity": mean(  # Eq. 7
@@ -238,13 +230,9 @@ def losses(
         metrics[f"{GENERATOR}/unit_accuracy"] = mean(right, valid)
 
     if FRAME in modules:  # Eq. 4
-        real = apply(FRAME, real_frames, still)
-        false = apply(FRAME, jax.lax.stop_gradient(fake_frames), still)
-        judge = {"params": jax.lax.stop_gradient(variables[FRAME]["params"])}
-        judge["batch_stats"] = variables[FRAME]["batch_stats"]
-        judged = modules[FRAME].apply(
-            judge, fake_frames, still, train=train, mutable=["batch_stats"]
-        )[0]
+        real = turn.apply(FRAME, real_frames, still)
+        false = turn.apply(FRAME, jax.lax.stop_gradient(fake_frames), still)
+        judged = turn.judge(FRAME, fake_frames, still)
         total[FRAME] = mean(terms.real_loss(real) + terms.fake_loss(false), valid)
         generator["adversarial"] = mean(terms.generator_loss(judged), valid)
         metrics[f"{FRAME}/loss"] = total[FRAME]
@@ -256,7 +244,7 @@ def losses(
     metrics[f"{GENERATOR}/loss"] = total[GENERATOR]
     metrics |= {f"{GENERATOR}/{name}": value for name, value in generator.items()}
     metrics |= {f"{GENERATOR}/{name}_weighted": value for name, value in weighted.items()}
-    return total, stats, metrics
+    return total, turn.stats, metrics
 
 
 def generate(

@@ -33,6 +33,7 @@ from flax_talk.nets.discriminators import (
 )
 from flax_talk.nets.encoders import AudioEncoder, IdentityEncoder
 from flax_talk.nets.recurrent import GRU
+from flax_talk.systems import step
 from input_pipeline.audio import cut_windows, samples_per_frame, window_samples
 
 _MOUTH_COORDINATES = 2 * 20
@@ -227,14 +228,7 @@ def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Var
         SYNC: (half[:, :snippet], windows[:, 0]),
         SEQUENCE: (video, windows, jnp.ones((b, t), bool)),
     }
-    modules = players(config)
-    keys = dict(zip(modules, jax.random.split(rng, len(modules)), strict=True))
-    methods = {GENERATOR: "teach"}
-    variables = {
-        name: module.init(keys[name], *inputs[name], train=False, method=methods.get(name))
-        for name, module in modules.items()
-    }
-    return {name: {"batch_stats": {}, **entry} for name, entry in variables.items()}
+    return step.init(players(config), rng, inputs, **{GENERATOR: "teach"})
 
 
 def gather_time(x: jax.Array, index: jax.Array) -> jax.Array:
@@ -293,10 +287,7 @@ def losses(
 ) -> tuple[dict[str, jax.Array], dict[str, Any], dict[str, jax.Array]]:
     """Losses of every player on one batch (Eq. 2 to 7).
 
-    The generator runs once. Each discriminator judges its video twice, once with the video
-    held constant for its own loss and once with its parameters held constant for the
-    generator's; the two are the same computation, which the compiler merges, so the gradient
-    of the sum of all losses gives every player its own.
+    The generator runs once; how the discriminators judge its video, see `flax_talk.systems.step`.
 
     Args:
         variables: of `init`.
@@ -315,28 +306,11 @@ def losses(
     windows = cut_windows(batch["waveform"], *audio_geometry(config))
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(rng)
     noise_rng, frame_rng, snippet_rng = keys[:, 0], keys[:, 1], keys[:, 2]
-    stats = {name: entry["batch_stats"] for name, entry in variables.items()}
+    turn = step.Players(modules, variables, train)
+    apply, judge = turn.apply, turn.judge
 
     def mean(values, mask):
         return terms.masked_mean(values, mask, axis_name)
-
-    def apply(name, *inputs, method=None):
-        """Runs a player; its batch statistics move on."""
-        entry = {"params": variables[name]["params"], "batch_stats": stats[name]}
-        if not train:
-            return modules[name].apply(entry, *inputs, train=False, method=method)
-        output, new = modules[name].apply(
-            entry, *inputs, train=True, method=method, mutable=["batch_stats"]
-        )
-        stats[name] = {**stats[name], **new.get("batch_stats", {})}
-        return output
-
-    def judge(name, *inputs):
-        """Runs a discriminator for the generator: its parameters are constants."""
-        frozen = jax.lax.stop_gradient(variables[name])
-        if not train:
-            return modules[name].apply(frozen, *inputs, train=False)
-        return modules[name].apply(frozen, *inputs, train=True, mutable=["batch_stats"])[0]
 
     frames = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
     noise = sample_noise(config, noise_rng, frames, config.loss.noise_std)
@@ -405,7 +379,7 @@ def losses(
     metrics |= {f"{name}/loss": value for name, value in total.items()}
     metrics |= {f"{GENERATOR}/{name}": value for name, value in generator.items()}
     metrics |= {f"{GENERATOR}/{name}_weighted": value for name, value in weighted.items()}
-    return total, stats, metrics
+    return total, turn.stats, metrics
 
 
 def generate(

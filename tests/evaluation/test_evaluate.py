@@ -116,6 +116,9 @@ def test_a_stopped_evaluation_goes_on_and_a_new_measure_is_added(run, tmp_path, 
     assert again["measured_seconds"] == 0 and again["rows"] == whole["rows"]
     with pytest.raises(UserError, match="holds another evaluation .split"):
         evaluate(run, split="s2", out=tmp_path / "out", metrics=METRICS)
+    monkeypatch.setattr(module, "load_variables", lambda workdir: ({"light": np.float32(0.2)}, 7))
+    with pytest.raises(UserError, match="holds another evaluation .weights"):
+        evaluate(run, split="s1", out=tmp_path / "out", metrics=METRICS)
 
 
 def test_noise_does_not_depend_on_the_batch(run):
@@ -174,6 +177,13 @@ def test_videos_are_measured_against_references_of_their_names(folders, capsys):
     assert psnr["a"] == "inf" and 3 < float(psnr["b"]) < 15
     assert cli.main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["measured_seconds"] == 0
+    # A video that has changed since, now of one frame, is measured again.
+    still = np.full((1, 64, 64, 3), 90, np.uint8)
+    media.write_video(folders / "mine" / "a.mp4", still, 25.0)
+    assert cli.main([*words, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["measured_seconds"] == pytest.approx(1 / 25)
+    assert again["rows"]["generated"]["psnr"] < 20
 
 
 def test_mistakes_on_the_command_line(folders, capsys):
