@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from configs.ablations import ABLATIONS
 from flax_talk.errors import UserError
 from flax_talk.evaluation import report
 from flax_talk.evaluation.evaluate import evaluate
@@ -52,9 +53,9 @@ def ablate(
         UserError: no such ablation, row, config or field, or what training and evaluation raise; or
             training was told to end, and the same call goes on.
     """
-    changes = _ablations().get(system)
+    changes = ABLATIONS.get(system)
     if changes is None:
-        raise UserError(f"no ablation of {system!r}: choose from {', '.join(_ablations())}")
+        raise UserError(f"no ablation of {system!r}: choose from {', '.join(ABLATIONS)}")
     if unknown := [row for row in rows if row not in changes]:
         raise UserError(
             f"no row {', '.join(unknown)} of {system}: choose from {', '.join(changes)}"
@@ -98,12 +99,6 @@ def _override(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
             entry[field] = tuple(value) if isinstance(value, list) else value
         except TypeError as error:
             raise UserError(f"{name} cannot be {value!r}: {error}") from error
-
-
-def _ablations() -> dict[str, dict[str, dict]]:
-    from configs.ablations import ABLATIONS
-
-    return ABLATIONS
 
 
 def _config(system: str, dataset: str, variant: str) -> ConfigDict:
