@@ -20,11 +20,11 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, 
 
 
 def main(argv: list[str]) -> None:
-    """Runs `flax_talk.training.loop.train_and_evaluate`."""
+    """Runs `flax_talk.training.recipe.train_recipe`."""
     import jax
 
     from flax_talk.errors import UserError
-    from flax_talk.training.loop import train_and_evaluate
+    from flax_talk.training.recipe import train_recipe
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
@@ -33,10 +33,12 @@ def main(argv: list[str]) -> None:
     if _COORDINATOR.value:
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     try:
-        scores = train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+        scores = train_recipe(_CONFIG.value, _WORKDIR.value)
     except UserError as error:
         print(f"train.py: {error}", file=sys.stderr)
         sys.exit(2)
+    if not scores.pop("finished"):
+        print("told to end before the last step: the same command goes on")
     print(" ".join(f"{key}={value:.4g}" for key, value in scores.items()))
 
 

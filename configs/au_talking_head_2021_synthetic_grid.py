@@ -14,11 +14,18 @@ Not run, but for :tiny: the others need hours, at the paper's size an accelerato
     :small_au_classifier
     :small_generator
     :small_full
+    :small_ablation    all losses at once, from the first two stages; see configs/ablations.py
     :tiny              seconds on a CPU, for tests: all of :full, from nothing; it learns nothing
-    :tiny_audio2au     and the former stages likewise
+    :tiny_audio2au     and the stages likewise
     :tiny_au_classifier
     :tiny_generator
+    :tiny_full
 
+All stages, one after the other, each in a folder of runs/au: `:recipe`, `:small_recipe` and
+`:tiny_recipe`.
+
+    python train.py --config configs/au_talking_head_2021_synthetic_grid.py:small_recipe \
+        --workdir runs/au
     python train.py --config configs/au_talking_head_2021_synthetic_grid.py:tiny --workdir runs/tiny
 """
 
@@ -26,18 +33,17 @@ from ml_collections import ConfigDict
 
 from configs import au_talking_head_2021_grid, common
 
-RATES = {
-    0.2: (0.3582, 0.1125, 0.3483, 0.5506, 0.4057),
-    0.5: (0.0089, 0.0623, 0.1189, 0.1959, 0.0662),
-}
-"""Share of the frames of the training split in which AU10, 14, 20, 25 and 26 exceed a threshold."""
+RATES = (0.3582, 0.1125, 0.3483, 0.5506, 0.4057)
+"""Share of the frames of the training split in which AU10, 14, 20, 25 and 26 exceed 0.2."""
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The paper's config on the rendered corpus, or a variant of it."""
+    if variant.endswith("recipe") and variant in au_talking_head_2021_grid.VARIANTS:
+        return common.recipe(get_config, au_talking_head_2021_grid.recipe_stages(variant))
     config = au_talking_head_2021_grid.get_config(variant)
     common.use_synthetic_grid(config, tiny=variant.startswith("tiny"))
     if not variant.startswith(("small", "tiny")):
         config.data.builder_config = "square"
-    config.action_units.rates = RATES[config.action_units.threshold]
+    config.action_units.rates = RATES
     return config

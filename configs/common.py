@@ -4,6 +4,8 @@ A config file starts from `get_config()` here and changes what its paper or its 
 Anything can be changed on the command line too: `--config.data.batch_size=4`.
 """
 
+from collections.abc import Callable, Sequence
+
 from ml_collections import ConfigDict
 
 # Splits of the checkpoints that ship: rendered people, and GRID without its last clips of s1 and
@@ -97,6 +99,21 @@ def use_synthetic_grid(config: ConfigDict, tiny: bool = False) -> None:
     builder_config = "tiny" if tiny else "default"
     config.data.update(dict(dataset="synthetic_grid", builder_config=builder_config, prepare=True))
     config.data.splits = ConfigDict(dict(train="train", validation="validation", test="test"))
+
+
+def recipe(get_config: Callable[[str], ConfigDict], stages: Sequence[str]) -> ConfigDict:
+    """Stages that one command trains one after the other, see `flax_talk.training.recipe`.
+
+    Args:
+        get_config: of a config file.
+        stages: its variants, in order. One that starts from "runs/NAME" starts from stage NAME.
+    """
+    configs = {name: get_config(name) for name in stages}
+    for config in configs.values():
+        former = config.train.initialize_from.replace(" ", "").split(",")
+        known = (name.removeprefix("runs/") for name in former)
+        config.train.initialize_from = ",".join(name for name in known if name in configs)
+    return ConfigDict(dict(stages=tuple(stages), recipe=configs))
 
 
 def adam(learning_rate: float, decay: float = 1.0, every: int = 1, after: int = 0) -> ConfigDict:

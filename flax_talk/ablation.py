@@ -70,7 +70,7 @@ def ablate(
         config.early_stopping.patience = 0
         print(f"{workdir / row}: {system}, {row}")
         scores = train_and_evaluate(config, workdir / row)
-        if not scores["step"]:
+        if not scores["finished"]:
             raise UserError(f"{workdir / row} was told to end: the same command goes on")
         results[row] = evaluate(
             workdir / row,

@@ -384,6 +384,8 @@ def _add_measures(add: Callable[..., Any]) -> None:
     add("--metrics", metavar="NAME,...", help=help)
     add("--syncnet", metavar="W", help="judge of synchrony (default: the one that ships)")
     add("--lipnet", metavar="W", help="judge of words (default: the one that ships)")
+    help = "judge of action units (default: the one that ships)"
+    add("--au-classifier", metavar="W", help=help)
     add("--embedder", metavar="NAME", help="of faces, for the identity (default: dlib)")
     add("--detector", metavar="NAME", help="face detector (default: dlib)")
     add("--vgg19", metavar="FILE", help="weights of VGG-19, for the perceptual distance")

@@ -59,7 +59,7 @@ def test_rows_are_trained_and_measured_beside_the_published_ones(words, tmp_path
 
 
 def test_a_run_that_is_told_to_end_ends_the_ablation(words, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(ablation, "train_and_evaluate", lambda config, workdir: {"step": 0})
+    monkeypatch.setattr(ablation, "train_and_evaluate", lambda config, workdir: {"finished": False})
     assert cli.main(words) == 2
     assert "told to end: the same command goes on" in capsys.readouterr().err
 

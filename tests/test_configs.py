@@ -1,6 +1,7 @@
 """Every config file, each variant that its docstring names, and each ablation can be made."""
 
 import importlib
+import itertools
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import configs
 from configs.ablations import ABLATIONS
 from flax_talk.errors import UserError
 from flax_talk.evaluation.published import PUBLISHED
-from flax_talk.systems import get_system, temporal_gan
+from flax_talk.systems import au_talking_head, get_system, temporal_gan
 
 NAMES = sorted(
     path.stem
@@ -66,6 +67,45 @@ def flatten(tree, prefix=()):
         return {prefix: tree}
     parts = (flatten(entry, (*prefix, name)) for name, entry in tree.items())
     return {name: value for part in parts for name, value in part.items()}
+
+
+def test_rows_of_the_au_ablation_add_one_term_after_the_other():
+    names = {row.name for row in PUBLISHED if row.paper == "au_talking_head_2021"}
+    rows = ABLATIONS["au_talking_head_2021"]
+    assert {*rows} == names - {"cran", "speech2vid"}
+    config = MODULES["au_talking_head_2021_synthetic_grid"].get_config("")
+    before = config.loss.to_dict()
+    used, players = [], []
+    for changes in rows.values():
+        config.loss.update(before)
+        config.update(changes)
+        used.append({name for name, weight in config.loss.items() if weight})
+        players.append(set(au_talking_head.players(config)))
+    added = [after - former for former, after in itertools.pairwise(used)]
+    assert added == [
+        {"perceptual"},
+        {"identity"},
+        {"adversarial"},
+        {"action_units", "au_classifier"},
+        {"audio2au"},
+    ]
+    new = [after - former for former, after in itertools.pairwise(players)]
+    assert new == [set(), set(), {"frame_discriminator"}, {"au_classifier"}, {"audio2au"}]
+    assert config.loss.to_dict() == before
+
+
+@pytest.mark.parametrize("size", ["", "small_", "tiny_"])
+@pytest.mark.parametrize("data", ["grid", "synthetic_grid"])
+def test_a_recipe_names_its_stages(data, size):
+    module = MODULES[f"au_talking_head_2021_{data}"]
+    config = module.get_config(f"{size}recipe")
+    assert config.stages == tuple(
+        f"{size}{stage}" for stage in ("audio2au", "au_classifier", "generator", "full")
+    )
+    starts = [config.recipe[name].train.initialize_from for name in config.stages]
+    assert starts == ["", "", f"{size}audio2au,{size}au_classifier", f"{size}generator"]
+    for name in config.stages:
+        assert config.recipe[name].system == module.get_config(name).system
 
 
 @pytest.mark.parametrize("variant", ["", "small", "tiny"])

@@ -383,14 +383,19 @@ def _read_pair(video: Path, reference: Path, judges: Judges, is_aligned: bool) -
 
     references = footage(real)
     still = Footage(real[None, :1], mask, judges.detector, is_aligned)
-    files = [path.with_suffix(".csv") for path in (video, reference)]
-    units, true_units = ([read_openface(f) if f.exists() else None] for f in files)
     common = dict(reference=references, still=still, text=[_said(video) or _said(reference)])
-    common |= dict(mfcc=_sound(video, reference, length), true_units=true_units)
+    common["mfcc"] = _sound(video, reference, length)
+    seen: dict[str, Any] = {GENERATED: {}, STILL: {}, REAL: {}}
+    files = [path.with_suffix(".csv") for path in (video, reference)]
+    if all(file.exists() for file in files):
+        units, true_units = ([read_openface(file)] for file in files)
+        seen[GENERATED] = dict(units=units, true_units=true_units)
+        seen[STILL] = dict(units=[None], true_units=true_units)
+        seen[REAL] = dict(units=true_units, true_units=true_units)
     return {
-        GENERATED: Clips(video=footage(shown), units=units, **common),
-        STILL: Clips(video=still, **common),
-        REAL: Clips(video=references, units=true_units, **common),
+        GENERATED: Clips(video=footage(shown), **seen[GENERATED], **common),
+        STILL: Clips(video=still, **seen[STILL], **common),
+        REAL: Clips(video=references, **seen[REAL], **common),
     }
 
 

@@ -35,6 +35,7 @@ from flax_talk.metrics import (
     synchrony,
 )
 from flax_talk.metrics.perceptual import perceptual_distance
+from flax_talk.systems import action_units as units
 from flax_talk.systems import get_system, lipnet, syncnet
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import faces
@@ -52,6 +53,7 @@ class Judges(NamedTuple):
 
     Attributes:
         syncnet, lipnet: checkpoints of the judges of synchrony and of words.
+        au_classifier: checkpoint of the judge of action units.
         embedder: name in `flax_talk.metrics.identity.EMBEDDERS`.
         detector: name of a face detector.
         vgg19: file of VGG-19's weights, see `flax_talk.interop.vgg19`.
@@ -60,6 +62,7 @@ class Judges(NamedTuple):
 
     syncnet: str | Path = SHIPPED_SYNCNET
     lipnet: str | Path = SHIPPED_SYNCNET.with_name("lipnet")
+    au_classifier: str | Path = SHIPPED_SYNCNET.with_name("au_classifier")
     embedder: str = "dlib"
     detector: str = "dlib"
     vgg19: str | Path | None = None
@@ -146,7 +149,8 @@ class Clips:
         text: what is said in each clip; None where that is not known.
         closure: how far the lids in `video` are truly closed, [N] of each clip; None where that
             is not known.
-        units, true_units: action units by OpenFace of `video` and `reference`, None without.
+        units, true_units: action units by OpenFace of `video` and `reference`, None of a clip
+            that lacks them; None altogether where a network is to find them.
     """
 
     video: Footage
@@ -340,9 +344,12 @@ def _mouth(judges: Judges) -> Family:
 
 
 def _action_units(judges: Judges) -> Family:
-    del judges
+    config, variables = _judge(judges.au_classifier, units)
+    if units.CLASSIFIER not in variables:
+        raise UserError(f"{judges.au_classifier} holds no AU classifier: train :au_classifier")
+    classify = jax.jit(functools.partial(units.classify, config))
 
-    def states(found, true):
+    def by_openface(found, true):
         if found is None or true is None:
             return np.zeros((2, 0, len(action_units.ACTION_UNITS)), bool)
         count = min(len(found.states), len(true.states))
@@ -350,9 +357,13 @@ def _action_units(judges: Judges) -> Family:
         return np.stack([found.states[:count][valid], true.states[:count][valid]])
 
     def family(clips: Clips) -> Fields:
-        nothing = [None] * len(clips.mask)
-        pairs = zip(clips.units or nothing, clips.true_units or nothing, strict=True)
-        return {"states": [states(*pair) for pair in pairs]}
+        if clips.units is not None:
+            pairs = zip(clips.units, clips.true_units, strict=True)
+            return {"states": [by_openface(*pair) for pair in pairs]}
+        shown = (clips.video.faces, clips.reference.faces)
+        found, true = (np.asarray(classify(variables, x)) for x in shown)
+        each = zip(found, true, clips.mask, strict=True)
+        return {"states": [np.stack([a[valid], b[valid]]) for a, b, valid in each]}
 
     return family
 

@@ -131,6 +131,24 @@ def _logits(
     return found
 
 
+def classify(config: ConfigDict, variables: Variables, video: jax.Array) -> jax.Array:
+    """What the classifier sees in faces.
+
+    Args:
+        variables: of `init`.
+        video: [B, T, H, W, 3], uint8 or float in [-1, 1]; brought to the config's image_size.
+
+    Returns:
+        bool [B, T, 5], whether each unit is activated.
+    """
+    size = tuple(config.data.image_size)
+    faces = to_float(video)
+    if faces.shape[2:4] != size:
+        faces = jax.image.resize(faces, (*faces.shape[:2], *size, 3), "linear")
+    module = players(config)[CLASSIFIER]
+    return module.apply(variables[CLASSIFIER], terms.lower_half(faces)) > 0
+
+
 def unit_terms(config: ConfigDict, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
     """Both terms of Eq. 3, whose sum it is: logits and labels [..., 5] to [...]."""
     weights = terms.unit_weights(config.action_units.rates)

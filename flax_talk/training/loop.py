@@ -42,7 +42,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
         workdir: the run's folder; a run that it holds is continued.
 
     Returns:
-        The validation metrics of the best step, and that `step`.
+        The validation metrics of the best step, that `step`, and whether the run has `finished`;
+        else it was told to end, and the same call goes on.
 
     Raises:
         UserError: data and config do not fit, or a loss is no longer finite.
@@ -127,7 +128,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     saved.close()
     if writer:
         writer.close()
-    return {"step": progress["best_step"], **(progress["best"] or {})}
+    finished = step >= total or progress["stopped"]
+    return {"finished": finished, "step": progress["best_step"], **(progress["best"] or {})}
 
 
 def _initialize(state: steps.TrainState, workdir: str) -> steps.TrainState:

@@ -99,7 +99,7 @@ def test_terms_are_those_of_equations_1_to_8(tiny, draw, monkeypatch):
     shown = [(b, int(t)) for b in range(2) for t in index[b]]
     inverse = 1 / np.array(rates)
     w = inverse * 5 / inverse.sum()
-    y = (batch["action_units"][rows, index] > 0.5).astype(float)
+    y = (batch["action_units"][rows, index] > tiny.action_units.threshold).astype(float)
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     bce = -(w * (y * np.log(p) + (1 - y) * np.log(1 - p))).mean()
     dice = (w * (1 - (2 * y * p + 1) / (y**2 + p**2 + 1))).mean()
