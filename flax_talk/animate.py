@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-import flax_talk
 from flax_talk.errors import UserError
 from flax_talk.images import to_uint8
+from flax_talk.labelling import mark, synthetic_tags
 from flax_talk.systems import generating_players, get_system
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import faces, media
@@ -153,6 +153,7 @@ def animate_files(
     seed: int = 0,
     detector: str = "dlib",
     chunk_frames: int = CHUNK_FRAMES,
+    visible_mark: bool = False,
 ) -> Animation:
     """Animates the face of a picture with recorded or synthetic speech, into an mp4 file.
 
@@ -170,6 +171,7 @@ def animate_files(
         seed, chunk_frames: as in `animate`.
         detector: name of a face detector, or "none" for a still that is an aligned crop already
             and is only resized.
+        visible_mark: write SYNTHETIC into every frame.
 
     Raises:
         UserError: a file that is missing or cannot be read, no face, no run in the folder, an
@@ -191,6 +193,7 @@ def animate_files(
 
     chunks = animate_chunks(model, crop, waveform, seed, chunk_frames)
     frames = itertools.chain.from_iterable(chunks)
+    frames = mark(frames) if visible_mark else frames
     media.write_video(out, frames, fps, waveform, rate, synthetic_tags(config.system))
     return Animation(out, num_frames(config, waveform), fps, model.step)
 
@@ -209,12 +212,6 @@ def num_frames(config: ConfigDict, waveform: np.ndarray) -> int:
     """Frames T that last as long as a waveform [S] at the config's audio_rate, at least 1."""
     stride, _ = get_system(config.system).audio_geometry(config)
     return max(1, round(len(waveform) / stride))
-
-
-def synthetic_tags(system: str) -> dict[str, str]:
-    """Tags of a generated file, which say so to any player: title and comment."""
-    text = f"Synthetic: made by flax_talk {flax_talk.__version__}, {system}"
-    return {"title": text, "comment": text}
 
 
 def _aligned_still(path: str | Path, detector: str, data_config: ConfigDict) -> np.ndarray:

@@ -75,6 +75,7 @@ def _animate(args: argparse.Namespace) -> None:
 
     chosen = {"checkpoint": args.checkpoint} if args.checkpoint else {}
     options = {name: getattr(args, name) for name in ("text", "voice", "seed", "detector")}
+    options["visible_mark"] = args.mark
     done = animate_files(args.still, args.audio, args.out, **chosen, **options)
     if args.json:
         _print_json({**done._asdict(), "path": str(done.path)})
@@ -306,6 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="N", help="of the random movements (default: 0)")
     help = "face detector, or none for a still that is an aligned crop (default: dlib)"
     add("--detector", default="dlib", metavar="NAME", help=help)
+    add("--mark", action="store_true", help="write SYNTHETIC into every frame")
 
     add = command(
         _evaluate,

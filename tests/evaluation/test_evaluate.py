@@ -128,13 +128,14 @@ def test_noise_does_not_depend_on_the_batch(run):
 
 
 def test_what_cannot_be_measured_is_named_and_left_out(run, tmp_path):
-    missing = measures.Judges(syncnet=tmp_path / "none", lipnet=tmp_path / "none", detector="no")
+    judges = dict.fromkeys(("syncnet", "lipnet", "au_classifier"), tmp_path / "none")
+    missing = measures.Judges(**judges, detector="no")
     result = evaluate(run, split="s2", limit=1, judges=missing._replace(embedder="no"))
     assert result["clips"] == 1
     absent = {"perceptual", "identity", "lip_reading", "synchrony", "blinks", "mouth"}
-    assert set(result["left_out"]) == absent | {"distribution"}
-    # The drawn clips are smaller than a block of CPBD, and nobody has found action units.
-    assert all(math.isnan(result["rows"]["real"][name]) for name in ("cpbd", "au_f1"))
+    assert set(result["left_out"]) == absent | {"action_units", "distribution"}
+    # The drawn clips are smaller than a block of CPBD.
+    assert math.isnan(result["rows"]["real"]["cpbd"])
     assert "Inception" in result["left_out"]["distribution"]
     assert "fid" not in result["rows"]["generated"]
     with pytest.raises(UserError, match="synchrony"):
