@@ -304,6 +304,13 @@ class SyntheticGrid(tfds.core.GeneratorBasedBuilder):
             sentences=50,
         ),
         SyntheticGridConfig(
+            name="crowd",
+            description="190 speakers x 2 sentences, none of those of the other configs.",
+            speakers=(160, 10, 20),
+            sentences=2,
+            seed=1,
+        ),
+        SyntheticGridConfig(
             name="square",
             description="20 speakers x 50 sentences, aligned 112x112 crops, audio at 50 kHz.",
             speakers=(14, 2, 4),
