@@ -4,7 +4,7 @@
 
 The paper's sizes, losses and rates, in its four stages, each of which starts from the runs of the
 former, `runs/audio2au` and so on. Not run: it needs action units of the whole corpus, which
-preparation does not read yet, and an accelerator.
+`flax-talk label` reads from OpenFace's files or makes a proxy of, and an accelerator.
 
     :audio2au          Audio-to-AU modules, from sound
     :au_classifier     AU classifier, from real frames
@@ -77,8 +77,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mfcc = ConfigDict(dict(coefficients=12, deviation=20.0))
     config.action_units = ConfigDict(
         dict(
-            # Intensity, 0 to 1, above which a unit is activated: the first of the five grades of
-            # the facial action coding system (ours).
+            # Intensity, 0 to 1, from which on a unit is activated: the first of the five grades of
+            # the facial action coding system, and that of OpenFace's states (ours).
             threshold=0.2,
             # Share of the training frames in which each is: equal shares, equal weights, until
             # the labels of a corpus are counted.

@@ -70,6 +70,18 @@ def _inspect(args: argparse.Namespace) -> None:
         print(found)
 
 
+def _label(args: argparse.Namespace) -> None:
+    from input_pipeline.label import label
+
+    names = ("folder", "model", "openface", "threshold", "jobs")
+    done = label(**{name: getattr(args, name) for name in names})
+    if args.json:
+        failures = [{"id": clip, "reason": reason} for clip, reason in done.failures]
+        _print_json({**vars(done), "path": str(done.path), "failures": failures})
+    else:
+        print(done)
+
+
 def _animate(args: argparse.Namespace) -> None:
     from flax_talk.animate import animate_files
 
@@ -290,6 +302,22 @@ def _parser() -> argparse.ArgumentParser:
     add("folder", metavar="DATA_DIR/NAME/CONFIG", help="such as data/grid/aligned_128x96")
     help = "contact sheet to write (default: contact_sheet.png in the folder)"
     add("--out", metavar="OUT.png", help=help)
+
+    add = command(
+        _label,
+        "label",
+        "Give the clips of a prepared data set action units, which some systems learn from.",
+        "flax-talk label data/grid/aligned_128x96 --model face_landmarker.task\n"
+        "  flax-talk label data/grid/aligned_128x96 --openface csv",
+    ).add_argument
+    add("folder", metavar="DATA_DIR/NAME/CONFIG", help="such as data/grid/aligned_128x96")
+    help = "MediaPipe's Face Landmarker, whose blendshapes are a proxy of the units; or"
+    add("--model", metavar="FILE.task", help=help)
+    help = "folder of OpenFace's CSV files, named by the ids of the clips"
+    add("--openface", metavar="DIR", help=help)
+    help = "intensity, 0 to 1, from which on a unit is counted (default: 0.2)"
+    add("--threshold", type=float, default=0.2, metavar="X", help=help)
+    add("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: all cores)")
 
     add = command(
         _animate,

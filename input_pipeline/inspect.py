@@ -16,9 +16,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils.version import list_all_versions
 
 from flax_talk.errors import UserError
-from input_pipeline import media
+from input_pipeline import media, unit_files
 from input_pipeline.datasets import subject_splits
 from input_pipeline.prepare import read_report
+from input_pipeline.synthetic.articulation import ACTION_UNITS
 
 _PRESENT = 0.2  # intensity from which on an action unit counts as present, of 1
 _SHEET_CLIPS = 16
@@ -40,7 +41,8 @@ class Inspection:
         splits: clips, hours and number of speakers by split.
         overlap: the splits of each speaker who is in several.
         papers: clips, hours and speakers that are there and missing, by paper and its set.
-        labels: rates by feature: the share of clips that have it, and what there is to say of it.
+        labels: rates by feature: the share of clips that have it, and what there is to say of it;
+            action units of files beside the records under the name of who found them.
         sheet: the picture that was drawn.
     """
 
@@ -99,12 +101,12 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
     Raises:
         UserError: no data set there, damaged records, or a sheet that cannot be written.
     """
-    builder = tfds.builder_from_directory(_version(Path(folder)))
+    builder = tfds.builder_from_directory(newest_version(Path(folder)))
     path, info = Path(builder.data_path), builder.info
     rate = info.metadata["video_rate"]
     frames: dict[str, list[int]] = {split: [] for split in info.splits}
     speakers: dict[str, Counter[str]] = {split: Counter() for split in info.splits}
-    labels = _Labels(info.features, info.metadata.get("action_units", ()))
+    labels = _Labels(path, info.features)
     shown = _spread({name: split.num_examples for name, split in info.splits.items()})
     rows = []
     for split, index, example in _examples(builder):
@@ -148,8 +150,12 @@ def overlap(speakers: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return {name: splits for name, splits in places.items() if len(splits) > 1}
 
 
-def _version(folder: Path) -> Path:
-    """The newest version of a data set in a folder, which may itself be one."""
+def newest_version(folder: Path) -> Path:
+    """The newest version of a data set in a folder, which may itself be one.
+
+    Raises:
+        UserError: there is none.
+    """
     if (folder / "dataset_info.json").is_file():
         return folder
     versions = list_all_versions(folder)
@@ -199,16 +205,15 @@ def _join(counted: Mapping[str, Mapping[str, float]], splits: Sequence[str]) -> 
 class _Labels:
     """Counts the labels of examples, of those kinds that a data set has."""
 
-    def __init__(self, features: Mapping[str, Any], unit_names: Sequence[str]) -> None:
+    def __init__(self, path: Path, features: Mapping[str, Any]) -> None:
+        self._path = path
         self._features = features
-        self._unit_names = unit_names
         self._clips = 0
         self._labelled: Counter[str] = Counter()
         self._segments: Counter[str] = Counter()
         self._names: dict[str, set[bytes]] = defaultdict(set)
         self._classes: dict[str, Counter[str]] = defaultdict(Counter)
-        self._units: list[np.ndarray] = []
-        self._frames = 0
+        self._units: dict[str, list[np.ndarray]] = defaultdict(list)
 
     def add(self, example: Mapping[str, Any]) -> None:
         """Counts one example."""
@@ -224,15 +229,15 @@ class _Labels:
         for name, feature in self._features.items():
             if isinstance(feature, tfds.features.ClassLabel):
                 self._classes[name][feature.int2str(int(example[name]))] += 1
-        if "action_units" in self._features and len(example["action_units"]):
-            self._labelled["action_units"] += 1
-            self._units.append((example["action_units"] >= _PRESENT).sum(axis=0))
-            self._frames += len(example["action_units"])
+        if len(units := example.get("action_units", ())):
+            self._units["action_units"].append(units)
+        elif found := unit_files.read(self._path, example["id"].decode()):
+            self._units[f"action_units, {found.source}"].append(found.action_units)
 
     def rates(self) -> dict[str, dict[str, float]]:
         """See `Inspection.labels`."""
         rates = {}
-        for name in ("words", "phonemes", "text", "action_units"):
+        for name in ("words", "phonemes", "text"):
             if name in self._features:
                 rates[name] = {"clips": self._labelled[name] / self._clips}
         for name, names in self._names.items():
@@ -242,9 +247,14 @@ class _Labels:
             }
         for name, counts in self._classes.items():
             rates[name] = {label: counts[label] / self._clips for label in sorted(counts)}
-        if self._frames:
-            present = np.sum(self._units, axis=0) / self._frames
-            rates["action_units"] |= dict(zip(self._unit_names, present.tolist(), strict=True))
+        if "action_units" in self._features and not self._units:
+            rates["action_units"] = {"clips": 0.0}
+        for name, units in self._units.items():
+            present = (np.concatenate(units) >= np.float32(_PRESENT)).mean(axis=0)
+            rates[name] = {
+                "clips": len(units) / self._clips,
+                **dict(zip(ACTION_UNITS, present.tolist(), strict=True)),
+            }
         return rates
 
 

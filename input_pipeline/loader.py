@@ -18,8 +18,9 @@ and, for systems whose config asks for them in `data.features`:
   text_mask  bool [B, L]               False behind the end of the text
   spelling   int32 [B, T]              "words": the label that each frame spells if the letters of a
              word and the space behind it take equal parts of its time; outside words the blank
-  action_units  float32 [B, T, 5]      "action_units": intensities, 0 to 1, of the units of speech;
-             past the end of a clip those of its last frame
+  action_units  float32 [B, T, 5]      "action_units": intensities, 0 to 1, of the units of speech,
+             where the records have none from the files of `flax-talk label`; past the end of a clip
+             those of its last frame
 
 Training draws windows of T frames without end, and mirrored copies as the temporal GAN papers do
 (Vougioukas 2018, section 4.1). Which clip, mirrored or not, and which window come k-th is a
@@ -43,7 +44,7 @@ from absl import flags, logging
 from tensorflow_datasets.core.utils.version import list_all_versions
 
 from flax_talk.errors import UserError
-from input_pipeline import audio, faces, media, text
+from input_pipeline import audio, faces, media, text, unit_files
 
 TEXT_LENGTH = 40
 """Most characters of a text where a config does not say: that of GRID, and some."""
@@ -143,11 +144,46 @@ def _open(
     _check_prepared_as(builder.info.metadata, data_config, folder)
     expression = _present_splits(slices, set(builder.info.splits), folder)
     try:
-        return builder.as_data_source(split=expression)
+        source = builder.as_data_source(split=expression)
     except ValueError as error:
         raise UserError(
             f"{folder}: cannot read split {expression!r} ({error}): mend its slices"
         ) from error
+    if "action_units" in data_config.get("features", ()):
+        return _Labelled(source, Path(builder.data_path))
+    return source
+
+
+class _Labelled(Sequence):
+    """A source whose examples, where they have no action units, get those of files beside it.
+
+    Args:
+        source: of the records.
+        path: folder of the data set's version.
+    """
+
+    def __init__(self, source: Sequence[Example], path: Path) -> None:
+        self._source, self._path = source, path
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._source[index]
+        if len(example.get("action_units", ())):
+            return example
+        clip_id = example["id"].decode()
+        found = unit_files.read(self._path, clip_id)
+        if found is None:
+            raise UserError(
+                f"clip {clip_id} has no action units: run flax-talk label {self._path.parent}"
+            )
+        if len(found.action_units) != len(example["video"]):
+            raise UserError(
+                f"clip {clip_id} has {len(example['video'])} frames, but action units of "
+                f"{len(found.action_units)}: run flax-talk label {self._path.parent}"
+            )
+        return {**example, "action_units": found.action_units}
 
 
 def _check_prepared_as(
@@ -379,7 +415,7 @@ def _spelling(words: Mapping[str, Any], frames: range, rate: float) -> np.ndarra
 
 def _action_units(example: Example, frames: range, data_config: ml_collections.ConfigDict) -> Batch:
     if "action_units" not in example:
-        raise UserError("it has no action units: train on synthetic_grid, which knows them")
+        raise UserError("it has no action units: run flax-talk label on its data set")
     shown = np.minimum(frames, len(example["video"]) - 1)
     return {"action_units": np.asarray(example["action_units"], np.float32)[shown]}
 

@@ -53,7 +53,8 @@ def read_report(path: Path) -> tuple[tuple[str, str], ...]:
         return tuple((row["id"], row["reason"]) for row in csv.DictReader(file))
 
 
-def _write_report(path: Path, failures: list[tuple[str, str]]) -> None:
+def write_report(path: Path, failures: list[tuple[str, str]]) -> None:
+    """Writes a report.csv of the (id, reason) of clips that could not be used."""
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "reason"), *failures])
 
@@ -105,7 +106,7 @@ def prepare(
         speed = None
     else:
         speed = _build(builder, f"prepare {dataset}")
-        _write_report(report_path, sorted(builder.failures))
+        write_report(report_path, sorted(builder.failures))
     report = Report(
         path=Path(builder.data_path),
         used=sum(split.num_examples for split in builder.info.splits.values()),

@@ -12,7 +12,9 @@ import pytest
 
 from flax_talk import cli
 
-COMMANDS = ("prepare", "inspect", "animate", "evaluate", "ablate", "export", "import", "info")
+COMMANDS = (
+    *("prepare", "inspect", "label", "animate", "evaluate", "ablate", "export", "import", "info"),
+)
 
 
 @pytest.fixture
@@ -161,6 +163,7 @@ def test_a_run_without_a_checkpoint_yet(files, tiny_run, capsys, tmp_path):
         ["prepare", "grid", "--source", "nowhere"],
         ["prepare", "grid"],
         ["inspect", "nowhere"],
+        ["label", "nowhere", "--openface", "."],
         ["export", "--checkpoint", "nowhere", "--out", "exported"],
         ["export", "--checkpoint", "nowhere", "--out", "exported.dat", "--format", "torch"],
         ["import", "temporal_gan_2019", "nowhere.dat", "--out", "published"],

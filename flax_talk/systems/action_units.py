@@ -89,7 +89,8 @@ def mfcc_windows(config: ConfigDict, waveform: jax.Array) -> jax.Array:
 
 def labels(config: ConfigDict, batch: dict[str, jax.Array]) -> jax.Array:
     """Whether each unit is activated: float32 [B, T, 5], of the loader's `action_units`."""
-    return (batch["action_units"] > config.action_units.threshold).astype(jnp.float32)
+    # From the threshold on: OpenFace's units that are just there have 0.2.
+    return (batch["action_units"] >= config.action_units.threshold).astype(jnp.float32)
 
 
 def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Variables:

@@ -128,3 +128,13 @@ def test_rates_of_which_one_is_zero_are_refused(config, make_batch):
     config.action_units.rates = (0.1, 0.0, 0.1, 0.1, 0.1)
     with pytest.raises(UserError, match="rates"):
         system.init(config, jax.random.key(0), make_batch(config, [4]))
+
+
+def test_a_unit_is_there_from_the_threshold_on(config):
+    """As OpenFace's states come out of a data set: 0.2 where present, else less."""
+    config.action_units.threshold = 0.2
+    below = np.nextafter(np.float32(0.2), np.float32(0))
+    units = jnp.asarray([[[below, 0.2, 0, 1, 0.5]]], jnp.float32)
+    np.testing.assert_array_equal(
+        system.labels(config, {"action_units": units})[0, 0], [0, 1, 0, 1, 1]
+    )
