@@ -41,7 +41,7 @@ _DAMPING = 1.0  # at first; a landmark's information is about 1e4 per squared dm
 _LEAST_DAMPING = 1e-3
 
 # Jaw, brows, the rest: by how far detectors and vertices disagree about each.
-_WEIGHTS = np.repeat(np.float32([0.01, 0.1, 1]), [17, 10, 41])
+_WEIGHTS = np.repeat(np.float32([0.01, 0.25, 1]), [17, 10, 41])
 # Points that speech moves little; they give the first pose.
 _RIGID = np.array([*range(27, 36), 36, 39, 42, 45])
 
