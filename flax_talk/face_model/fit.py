@@ -79,7 +79,7 @@ class Priors(NamedTuple):
 
     noise: float = 0.015
     expression: float = 1.0
-    expression_step: float = 0.3
+    expression_step: float = 0.5
     pose_step: float = 0.03
 
 
@@ -146,7 +146,9 @@ def save_fit(path: str | Path, fit: Fit) -> None:
             np.savez(file, **fit._asdict())
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): set --out") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}): check the folder and its free space"
+        ) from error
 
 
 def load_fit(path: str | Path) -> Fit:
@@ -199,7 +201,6 @@ def _fit_geometry(shape: _Shape, points: jax.Array, mask: jax.Array, priors: Pri
     curvature = jnp.concatenate(
         [jnp.full(shape.expression.shape[-1], priors.expression**-2), jnp.zeros(6)]
     )
-
     directions = jnp.concatenate([shape.geometry, shape.expression], axis=-1)
 
     def residuals(geometry, unknowns):
@@ -214,9 +215,8 @@ def _fit_geometry(shape: _Shape, points: jax.Array, mask: jax.Array, priors: Pri
         geometry, unknowns = state
         size = len(geometry)
         jacobian = _jacobian(shape, geometry, unknowns, directions)
-        weighted = jacobian * weights[:, :, None, None]
-        hessian = jnp.einsum("tvij,tvik->tjk", weighted, jacobian)
-        gradient = jnp.einsum("tvij,tvi->tj", weighted, residuals(geometry, unknowns))
+        away = residuals(geometry, unknowns)
+        hessian, gradient = _normal_equations(jacobian, away, weights)
         gradient = gradient.at[:, size:].add(unknowns * curvature)
         # The frames are eliminated (Schur complement): what is left is an equation for s alone.
         own = hessian[:, size:, size:] + jnp.diag(curvature + damping)
@@ -261,12 +261,10 @@ def _fit_frames(
     def step(state, damping):
         (unknowns,) = state
         jacobian = _jacobian(shape, geometry, unknowns, shape.expression)
-        weighted = jacobian * weights[:, :, None, None]
-        hessian = jnp.einsum("tvij,tvik->tjk", weighted, jacobian)
+        hessian, gradient = _normal_equations(jacobian, residuals(unknowns), weights)
         blocks = hessian + jax.vmap(jnp.diag)(curvature + damping + links)
-        gradient = jnp.einsum("tvij,tvi->tj", weighted, residuals(unknowns)) + unknowns * curvature
         moved = jnp.pad(link * jnp.diff(unknowns, axis=0), [(1, 1), (0, 0)])
-        gradient -= jnp.diff(moved, axis=0)
+        gradient += curvature * unknowns - jnp.diff(moved, axis=0)
 
         def times_hessian(x):
             beside = jnp.pad(x, [(1, 1), (0, 0)])
@@ -336,6 +334,15 @@ def _jacobian(
     by_shape = jnp.einsum("tij,vjk->tvik", to_image, directions)
     by_pose = jax.vmap(jax.jacfwd(project, argnums=1))(vertices, pose)
     return jnp.concatenate([by_shape, by_pose], axis=-1)
+
+
+def _normal_equations(
+    jacobian: jax.Array, residuals: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Matrices [T, N, N] and right sides [T, N] of the landmarks' part, weights [T, 68]."""
+    weighted = jacobian * weights[:, :, None, None]
+    matrices = jnp.einsum("tvij,tvik->tjk", weighted, jacobian)
+    return matrices, jnp.einsum("tvij,tvi->tj", weighted, residuals)
 
 
 def _vertices(shape: _Shape, geometry: jax.Array, expression: jax.Array) -> jax.Array:

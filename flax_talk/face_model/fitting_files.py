@@ -223,4 +223,6 @@ def _write_report(path: Path, rows: list[dict[str, str]]) -> None:
             writer.writerows(rows)
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror})") from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}): check the folder and its free space"
+        ) from error
