@@ -96,7 +96,7 @@ def _fit(args: argparse.Namespace) -> None:
     else:
         done = fit_data(args.data)
         counts = f"{done.fitted} clips fitted, {done.skipped} there already"
-        failed = f"{len(done.failures)} failed (see report.csv)"
+        failed = f"{len(done.failures)} failed" + (" (report.csv)" if done.failures else "")
         text = f"{done.path}: {counts}, {failed}, error {done.error:.2f} px"
     if args.json:
         _print_json({**done._asdict(), "path": str(done.path)})
