@@ -16,6 +16,7 @@ frames. General solvers do not see that (optimistix was tried: without it 200 co
 gradients are too few for the first step, and dense equations too large).
 """
 
+import functools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg  # noqa: F401  (loads the LAPACK that JAX calls on CPUs)
+import threadpoolctl
 
 from flax_talk.errors import UserError
 from flax_talk.face_model.model import FaceModel, inter_ocular_distance, project, rotation
@@ -94,6 +97,11 @@ class _Shape(NamedTuple):
     expression: jax.Array
 
 
+@functools.cache
+def _lapack() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()
+
+
 def fit(model: FaceModel, landmarks: np.ndarray, priors: Priors = DEFAULT_PRIORS) -> Fit:
     """Geometry, expression and pose of one person's video by its landmarks.
 
@@ -117,19 +125,30 @@ def fit(model: FaceModel, landmarks: np.ndarray, priors: Priors = DEFAULT_PRIORS
     points = (landmarks - centre) / unit
     priors = priors._replace(noise=priors.noise * float(inter_ocular_distance(shape.mean)))
 
+    # Threads gain nothing in matrices this small, and wait for each other on a busy machine: they
+    # made it up to a hundred times slower.
+    with _lapack().limit(limits=1, user_api="blas"):
+        geometry, parts = _fit_chunks(shape, points, priors)
+    expression, pose, distance = (np.concatenate(values) for values in zip(*parts, strict=True))
+    pose[:, 3:5] = pose[:, 3:5] * unit + centre
+    pose[:, 5] *= unit
+    return Fit(geometry, expression, pose, distance * np.float32(unit))
+
+
+def _fit_chunks(
+    shape: _Shape, points: np.ndarray, priors: Priors
+) -> tuple[np.ndarray, list[list[np.ndarray]]]:
+    """Geometry [G], and what `_fit_frames` gives for each chunk of points [T, 68, 2] in dm."""
     length = len(points)
     keys = np.linspace(0, length - 1, min(length, _KEY_FRAMES)).round().astype(int)
-    geometry = _fit_geometry(shape, *_padded(points, keys, _KEY_FRAMES), priors)
+    geometry = jax.device_get(_fit_geometry(shape, *_padded(points, keys, _KEY_FRAMES), priors))
     parts = []
     for start in range(0, length, _CHUNK):
         first, last = max(start - _CONTEXT, 0), min(start + _CHUNK + _CONTEXT, length)
         chunk = _padded(points, np.arange(first, last), _CHUNK + 2 * _CONTEXT)
         found = jax.device_get(_fit_frames(shape, geometry, *chunk, priors))
         parts.append([values[start - first :][: min(_CHUNK, length - start)] for values in found])
-    expression, pose, distance = (np.concatenate(values) for values in zip(*parts, strict=True))
-    pose[:, 3:5] = pose[:, 3:5] * unit + centre
-    pose[:, 5] *= unit
-    return Fit(np.asarray(geometry), expression, pose, distance * np.float32(unit))
+    return geometry, parts
 
 
 def save_fit(path: str | Path, fit: Fit) -> None:
