@@ -96,6 +96,27 @@ def _animate(args: argparse.Namespace) -> None:
         print(f"{done.path}: {done.frames} frames, {seconds:.2f} s, checkpoint of step {done.step}")
 
 
+def _fit(args: argparse.Namespace) -> None:
+    if (args.video is None) == (args.data is None):
+        raise UserError("give either --video and --out, or --data")
+    if (args.video is None) != (args.out is None) or (args.overlay and args.video is None):
+        raise UserError("--video and --out go together, and --overlay with them")
+    from flax_talk.face_model.fitting_files import fit_data, fit_video
+
+    if args.video is not None:
+        done = fit_video(args.video, args.out, args.overlay, args.detector)
+        text = f"{done.path}: {done.frames} frames, error {done.error:.2f} px"
+    else:
+        done = fit_data(args.data)
+        counts = f"{done.fitted} clips fitted, {done.skipped} there already"
+        failed = f"{len(done.failures)} failed" + (" (report.csv)" if done.failures else "")
+        text = f"{done.path}: {counts}, {failed}, error {done.error:.2f} px"
+    if args.json:
+        _print_json({**done._asdict(), "path": str(done.path)})
+    else:
+        print(text)
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     from flax_talk.evaluation import report
     from flax_talk.evaluation.evaluate import compare, evaluate
@@ -336,6 +357,20 @@ def _parser() -> argparse.ArgumentParser:
     help = "face detector, or none for a still that is an aligned crop (default: dlib)"
     add("--detector", default="dlib", metavar="NAME", help=help)
     add("--mark", action="store_true", help="write SYNTHETIC into every frame")
+
+    add = command(
+        _fit,
+        "fit",
+        "Fit the 3D face model to a video, or to every clip of a prepared data set.",
+        "flax-talk fit --video me.mp4 --out me.npz --overlay me_fit.mp4\n"
+        "  flax-talk fit --data data/grid/aligned_128x96",
+    ).add_argument
+    add("--video", metavar="V", help="video of one face")
+    add("--out", metavar="FIT.npz", help="file to write: geometry, expression, pose, error")
+    add("--overlay", metavar="O.mp4", help="video to write: mesh and landmarks over the face")
+    add("--detector", default="dlib", metavar="NAME", help="face detector (default: dlib)")
+    help = "fits its landmarks into its folder fits; a second call goes on there"
+    add("--data", metavar="DATA_DIR/NAME/CONFIG", help=help)
 
     add = command(
         _evaluate,
