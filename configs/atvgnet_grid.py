@@ -96,10 +96,12 @@ def get_config(variant: str = "") -> ConfigDict:
 def small(config: ConfigDict) -> None:
     """A quarter of the width and a higher rate, for two cores."""
     config.generator.update(dict(width=16, num_skips=5, audio_width=16, audio_hidden=128))
-    config.discriminator.width = 16
-    config.data.update(dict(num_frames=15, batch_size=4))
-    config.optimizer.generator = common.adam(2e-3, decay=0.85)
-    config.train.update(dict(max_steps=1400, samples_every=200, checkpoint_every=200))
+    config.discriminator.width = 8
+    config.data.update(dict(num_frames=8, batch_size=4))
+    config.loss.adversarial = 0.1
+    config.optimizer.generator = common.adam(1e-3, decay=0.7, after=1)
+    config.train.update(dict(max_steps=800, log_every=20, samples_every=200))
+    config.train.update(dict(checkpoint_every=100, validation_clips=16))
     config.early_stopping.update(dict(metric="psnr_lower", patience=0))
 
 

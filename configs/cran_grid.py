@@ -57,7 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
     )
 
     if variant == "small":
-        config.data.update(dict(num_frames=15, batch_size=4))
+        config.data.update(dict(num_frames=12, batch_size=4))
         config.generator.recurrent_dim = 256
         config.sequence_discriminator.width = 8
         config.lipreader.update(dict(features=(16, 32, 48), hidden=128))

@@ -70,8 +70,9 @@ def small(config: ConfigDict) -> None:
         dict(width=16, num_skips=5, residual=True, audio_width=16, audio_hidden=128)
     )
     config.data.update(dict(num_frames=8, batch_size=4))
-    config.optimizer.generator = common.adam(2e-3, decay=0.85)
-    config.train.update(dict(max_steps=1400, samples_every=200, checkpoint_every=200))
+    config.optimizer.generator = common.adam(1e-3, decay=0.7, after=1)
+    config.train.update(dict(max_steps=1000, log_every=20, samples_every=200))
+    config.train.update(dict(checkpoint_every=100, validation_clips=16))
     config.early_stopping.update(dict(metric="psnr_lower", patience=0))
 
 

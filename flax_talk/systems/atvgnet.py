@@ -26,7 +26,7 @@ from flax_talk import losses as terms
 from flax_talk.images import to_float
 from flax_talk.nets.decoders import FrameDecoder
 from flax_talk.nets.encoders import CepstrumEncoder, IdentityEncoder, ImageEncoder
-from flax_talk.nets.recurrent import GRU
+from flax_talk.nets.recurrent import GRU, last_valid
 from flax_talk.systems import step
 from flax_talk.systems.hearing import audio_geometry
 from flax_talk.systems.speech2vid import Carry, Variables, hear
@@ -247,9 +247,7 @@ class Discriminator(nn.Module):
         # The regression sees the frames alone: given the landmarks it would copy them.
         regressed = nn.Dense(COORDINATES)(nn.leaky_relu(seen, 0.2))
         outputs, _ = GRU(self.hidden)(jnp.concatenate([seen, landmarks], axis=-1))
-        last = jnp.maximum(mask.sum(axis=1) - 1, 0)
-        state = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
-        return nn.Dense(1)(state)[:, 0], regressed
+        return nn.Dense(1)(last_valid(outputs, mask))[:, 0], regressed
 
 
 def make_generator(config: ConfigDict, axis_name: str | None = None) -> Generator:

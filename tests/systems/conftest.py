@@ -1,7 +1,7 @@
 """What systems that generate have to do alike."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -9,8 +9,17 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from flax_talk.nets import convolutions
 from flax_talk.systems import get_system
 from flax_talk.training.optimizers import make_optimizer
+
+
+@pytest.fixture(scope="package", autouse=True)
+def native_convolutions() -> Iterator[None]:
+    """XLA's own convolutions, which compile sooner; `tests/nets` shows that ours equal them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolutions, "implementation", lambda: "native")
+        yield
 
 
 @pytest.fixture(scope="session")
