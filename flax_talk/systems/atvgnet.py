@@ -83,7 +83,8 @@ class Generator(nn.Module):
         self.still_landmarks = nn.Dense(self.landmark_dim)
         self.speech = GRU(self.recurrent_dim)
         self.components = nn.Dense(self.num_components)
-        self.basis = nn.Dense(COORDINATES)
+        # Until something is learned, landmarks stay where they are.
+        self.basis = nn.Dense(COORDINATES, kernel_init=nn.initializers.zeros)
         # Frame stage.
         self.identity_encoder = IdentityEncoder(self.identity_dim, self.width, **shared)
         self.motion = nn.Dense(self.landmark_dim)
