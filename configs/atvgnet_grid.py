@@ -7,7 +7,8 @@ Both stages at once, on the speakers of the temporal GAN of 2019, which is compa
 run: it needs the whole corpus and an accelerator.
 
     :landmarks  the landmark stage alone, for `config.train.initialize_from`
-    :small      a quarter of the width, for two CPU cores; not run
+    :small      a quarter of the width, about ten minutes on two CPU cores; a short run of it is
+                in docs/results/baselines.md
     :tiny       seconds on a CPU, for tests; it learns nothing worth seeing
 
     python train.py --config configs/atvgnet_grid.py:small --workdir runs/small
@@ -100,7 +101,7 @@ def small(config: ConfigDict) -> None:
     config.data.update(dict(num_frames=8, batch_size=4))
     config.loss.adversarial = 0.1
     config.optimizer.generator = common.adam(1e-3, decay=0.7, after=1)
-    config.train.update(dict(max_steps=800, log_every=20, samples_every=200))
+    config.train.update(dict(max_steps=600, log_every=20, samples_every=200))
     config.train.update(dict(checkpoint_every=100, validation_clips=16))
     config.early_stopping.update(dict(metric="psnr_lower", patience=0))
 

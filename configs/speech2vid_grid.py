@@ -5,7 +5,8 @@
 The sizes of the paper's audio side and codes, on the speakers of the temporal GAN of 2019, which is
 compared with it. Not run: it needs the whole corpus and an accelerator.
 
-    :small    a quarter of the width, for two CPU cores; not run
+    :small    a quarter of the width, about ten minutes on two CPU cores; a short run of it is
+              in docs/results/baselines.md
     :tiny     seconds on a CPU, for tests; it learns nothing worth seeing
 
     python train.py --config configs/speech2vid_grid.py:small --workdir runs/small
