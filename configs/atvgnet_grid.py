@@ -7,7 +7,8 @@ Both stages at once, on the speakers of the temporal GAN of 2019, which is compa
 run: it needs the whole corpus and an accelerator.
 
     :landmarks  the landmark stage alone, for `config.train.initialize_from`
-    :small      a quarter of the width, for two CPU cores; not run
+    :small      a quarter of the width, about ten minutes on two CPU cores; a short run of it is
+                in docs/results/baselines.md
     :tiny       seconds on a CPU, for tests; it learns nothing worth seeing
 
     python train.py --config configs/atvgnet_grid.py:small --workdir runs/small
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from flax_talk.errors import UserError
+from flax_talk.systems.hearing import window_seconds
 from input_pipeline.datasets.grid import subject_split
 
 
@@ -26,9 +28,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.system = "atvgnet"
     for split in ("train", "validation", "test"):
         config.data.splits[split] = subject_split("temporal_gan_2019", split)
-    # 28 columns 10 ms apart (paper: 0.28 s), the last of which is 25 ms long.
-    config.data.window_seconds = 0.295
-    config.cepstra = ConfigDict(dict(columns=28, coefficients=12))
+    # Columns 10 ms apart and coefficients of each (paper), and what they are divided by (ours).
+    config.mfcc = ConfigDict(dict(columns=28, coefficients=12, deviation=20.0))
+    config.data.window_seconds = window_seconds(config.mfcc.columns)
     # Frames of a training sequence (paper).
     config.data.update(dict(num_frames=16, batch_size=16))
 
@@ -47,7 +49,7 @@ def get_config(variant: str = "") -> ConfigDict:
             width=64,
             num_skips=4,
             # Audio encoder, see speech2vid_grid.
-            audio_features=(64, 128, 256, 256, 512),
+            audio_width=64,
             audio_hidden=512,
         )
     )
@@ -94,20 +96,20 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def small(config: ConfigDict) -> None:
     """A quarter of the width and a higher rate, for two cores."""
-    config.generator.update(
-        dict(width=16, num_skips=5, audio_features=(16, 32, 64, 64, 128), audio_hidden=128)
-    )
-    config.discriminator.width = 16
-    config.data.update(dict(num_frames=15, batch_size=4))
-    config.optimizer.generator = common.adam(2e-3, decay=0.85)
-    config.train.update(dict(max_steps=1400, samples_every=200, checkpoint_every=200))
+    config.generator.update(dict(width=16, num_skips=5, audio_width=16, audio_hidden=128))
+    config.discriminator.width = 8
+    config.data.update(dict(num_frames=8, batch_size=4))
+    config.loss.adversarial = 0.1
+    config.optimizer.generator = common.adam(1e-3, decay=0.7, after=1)
+    config.train.update(dict(max_steps=600, log_every=20, samples_every=200))
+    config.train.update(dict(checkpoint_every=100, validation_clips=16))
     config.early_stopping.update(dict(metric="psnr_lower", patience=0))
 
 
 def tiny(config: ConfigDict) -> None:
     """The same parts, as narrow as they go."""
     sizes = dict(identity_dim=8, audio_dim=8, landmark_dim=8, num_components=4, recurrent_dim=8)
-    config.generator.update(dict(width=2, audio_features=(2, 2, 2, 2, 4), audio_hidden=8, **sizes))
+    config.generator.update(dict(width=2, audio_width=1, audio_hidden=8, **sizes))
     config.discriminator.update(dict(features=8, hidden=8, width=2))
     config.data.update(dict(num_frames=6, eval_frames=15, batch_size=2))
     config.train.update(

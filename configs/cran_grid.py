@@ -6,7 +6,8 @@ Network", 2018), a baseline, on GRID.
 The encoders and the decoder of `speech2vid_grid` around a recurrent layer, on the same speakers.
 Not run: it needs the whole corpus and an accelerator.
 
-    :small    a quarter of the width, for two CPU cores; not run
+    :small    a quarter of the width, about ten minutes on two CPU cores; a short run of it is
+              in docs/results/baselines.md
     :tiny     seconds on a CPU, for tests; it learns nothing worth seeing
 
     python train.py --config configs/cran_grid.py:small --workdir runs/small
@@ -57,7 +58,8 @@ def get_config(variant: str = "") -> ConfigDict:
     )
 
     if variant == "small":
-        config.data.update(dict(num_frames=15, batch_size=4))
+        config.data.update(dict(num_frames=12, batch_size=4))
+        config.train.max_steps = 400
         config.generator.recurrent_dim = 256
         config.sequence_discriminator.width = 8
         config.lipreader.update(dict(features=(16, 32, 48), hidden=128))

@@ -5,7 +5,8 @@
 The sizes of the paper's audio side and codes, on the speakers of the temporal GAN of 2019, which is
 compared with it. Not run: it needs the whole corpus and an accelerator.
 
-    :small    a quarter of the width, for two CPU cores; not run
+    :small    a quarter of the width, about ten minutes on two CPU cores; a short run of it is
+              in docs/results/baselines.md
     :tiny     seconds on a CPU, for tests; it learns nothing worth seeing
 
     python train.py --config configs/speech2vid_grid.py:small --workdir runs/small
@@ -15,6 +16,7 @@ from ml_collections import ConfigDict
 
 from configs import common
 from flax_talk.errors import UserError
+from flax_talk.systems.hearing import window_seconds
 from input_pipeline.datasets.grid import subject_split
 
 
@@ -24,9 +26,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.system = "speech2vid"
     for split in ("train", "validation", "test"):
         config.data.splits[split] = subject_split("temporal_gan_2019", split)
-    # 35 columns 10 ms apart (paper: 0.35 s), the last of which is 25 ms long.
-    config.data.window_seconds = 0.365
-    config.cepstra = ConfigDict(dict(columns=35, coefficients=12))
+    # Columns 10 ms apart and coefficients of each (paper), and what they are divided by (ours).
+    config.mfcc = ConfigDict(dict(columns=35, coefficients=12, deviation=20.0))
+    config.data.window_seconds = window_seconds(config.mfcc.columns)
     # Frames of a clip in a step: they are learned one by one, so a few are enough (ours).
     config.data.update(dict(num_frames=8, batch_size=16))
 
@@ -40,8 +42,8 @@ def get_config(variant: str = "") -> ConfigDict:
             width=64,
             num_skips=4,
             residual=False,
-            # Channels of the audio encoder's convolutions, width of the layer behind them (paper).
-            audio_features=(64, 128, 256, 256, 512),
+            # Channels of the first audio layer, width of the layer behind the convolutions (paper).
+            audio_width=64,
             audio_hidden=512,
             # Width and layers of a GRU over the frames' codes; 0 layers: each by itself (paper).
             recurrent_dim=0,
@@ -66,18 +68,19 @@ def get_config(variant: str = "") -> ConfigDict:
 def small(config: ConfigDict) -> None:
     """A quarter of the width and a higher rate, for two cores."""
     config.generator.update(
-        dict(width=16, num_skips=5, audio_features=(16, 32, 64, 64, 128), audio_hidden=128)
+        dict(width=16, num_skips=5, residual=True, audio_width=16, audio_hidden=128)
     )
     config.data.update(dict(num_frames=8, batch_size=4))
-    config.optimizer.generator = common.adam(2e-3, decay=0.85)
-    config.train.update(dict(max_steps=1400, samples_every=200, checkpoint_every=200))
+    config.optimizer.generator = common.adam(1e-3, decay=0.7, after=1)
+    config.train.update(dict(max_steps=1000, log_every=20, samples_every=200))
+    config.train.update(dict(checkpoint_every=100, validation_clips=16))
     config.early_stopping.update(dict(metric="psnr_lower", patience=0))
 
 
 def tiny(config: ConfigDict) -> None:
     """The same parts, as narrow as they go."""
     config.generator.update(
-        dict(width=2, identity_dim=8, audio_dim=8, audio_features=(2, 2, 2, 2, 4), audio_hidden=8)
+        dict(width=2, identity_dim=8, audio_dim=8, audio_width=1, audio_hidden=8)
     )
     config.data.update(dict(num_frames=6, eval_frames=15, batch_size=2))
     config.train.update(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flax_talk.nets.encoders import AudioEncoder, ImageEncoder
-from flax_talk.nets.recurrent import GRU
+from flax_talk.nets.recurrent import GRU, last_valid
 
 
 class FrameDiscriminator(nn.Module):
@@ -107,8 +107,7 @@ class SequenceDiscriminator(nn.Module):
             audio = encoder(audio_windows.reshape(b * t, -1), train)
             x = jnp.concatenate([x, audio.reshape(b, t, -1)], axis=-1)
         outputs, _ = GRU(self.hidden, self.num_layers)(x)
-        last = jnp.maximum(mask.sum(axis=1) - 1, 0)
-        state = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
+        state = last_valid(outputs, mask)
         for _ in range(self.classifier_layers - 1):
             state = nn.leaky_relu(nn.Dense(self.hidden)(state), self.negative_slope)
         return nn.Dense(1)(state)[:, 0]

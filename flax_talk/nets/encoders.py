@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flax_talk.nets.convolutions import Conv, ConvBlock
+from flax_talk.nets.convolutions import Conv, ConvBlock, max_pool
 
 
 class IdentityEncoder(nn.Module):
@@ -133,38 +133,48 @@ class AudioEncoder(nn.Module):
 
 
 class CepstrumEncoder(nn.Module):
-    """One code for each window of cepstral coefficients (Chen et al. 2021, section 3.1).
+    """One code for each window of cepstral coefficients.
 
-    Five convolutions with batch normalisation, two fully connected layers; their kernels, strides
-    and channels are ours.
+    Five 3x3 convolutions with batch normalisation and two fully connected layers, as in Chung et
+    al. 2017, "You said that?", whose channels these are, and in Chen et al. 2021, section 3.1,
+    which says no more. The normalisation and the strides are ours, and so are poolings that leave
+    something of windows of any length.
 
     Attributes:
-        code_dim: length of the code, and of the layer before it (512).
+        code_dim: length of the code (256; 2021: 512).
         width: channels of the first layer (64); the last has eight times as many.
+        hidden: width of the layer between convolutions and code; 0: that of the code.
+        pool: max pooling behind the second and the fifth convolution (Chung et al.), for strides.
     """
 
     code_dim: int
     width: int = 64
+    hidden: int = 0
+    pool: bool = False
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, windows: jax.Array, train: bool) -> jax.Array:
-        """Encodes windows [N, C, K] of K columns of C coefficients to codes [N, code_dim]."""
+        """Encodes windows [N, C, K] of K columns of C coefficients to codes [N, code_dim]; with
+        `pool` both are 7 or more."""
         x = windows[..., None]
         strides = ((1, 1), (1, 2), (2, 2), (1, 1), (2, 2))
-        for factor, stride in zip((1, 2, 4, 4, 8), strides, strict=True):
+        pools = {1: (1, 2), 4: (2, 2)} if self.pool else {}
+        for i, (factor, stride) in enumerate(zip((1, 2, 4, 4, 8), strides, strict=True)):
             x = ConvBlock(
                 self.width * factor,
                 (3, 3),
-                stride,
+                (1, 1) if self.pool else stride,
                 (1, 1),
                 dtype=self.dtype,
                 axis_name=self.axis_name,
             )(x, train)
+            if i in pools:
+                x = max_pool(x, (3, 3), pools[i], (0, 0))
         x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.code_dim, dtype=self.dtype)(x))
-        return nn.Dense(self.code_dim, dtype=self.dtype)(x).astype(jnp.float32)
+        x = nn.relu(nn.Dense(self.hidden or self.code_dim, dtype=self.dtype)(x))
+        return nn.Dense(self.code_dim)(x.astype(jnp.float32))
 
 
 class ImageEncoder(nn.Module):

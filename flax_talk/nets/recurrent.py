@@ -181,3 +181,10 @@ def reverse(x: jax.Array, mask: jax.Array) -> jax.Array:
     time = jnp.arange(x.shape[1])
     source = jnp.where(time < length, length - 1 - time, time)
     return jnp.take_along_axis(x, source[..., None], axis=1)
+
+
+def last_valid(outputs: jax.Array, mask: jax.Array) -> jax.Array:
+    """The output [B, H] of [B, T, H] at the last of the valid steps of bool [B, T], which precede
+    the others; the first where none is."""
+    last = jnp.maximum(mask.sum(axis=1) - 1, 0)
+    return jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]

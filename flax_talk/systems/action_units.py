@@ -24,9 +24,10 @@ from flax_talk.errors import UserError
 from flax_talk.images import to_float
 from flax_talk.metrics.action_units import ACTION_UNITS
 from flax_talk.nets.action_units import AudioToUnits, UnitClassifier
-from flax_talk.nets.cepstra import mfcc
-from flax_talk.systems.temporal_gan import audio_geometry
-from input_pipeline.audio import MFCC_RATE, cut_windows, samples_per_frame
+from flax_talk.systems import hearing
+from flax_talk.systems.hearing import audio_geometry, window_seconds
+
+__all__ = ["audio_geometry", "init", "losses", "measure", "players", "summarise"]
 
 Variables = dict[str, dict[str, Any]]
 
@@ -36,10 +37,7 @@ CLASSIFIER = "au_classifier"
 COLUMNS = 28
 """Columns of coefficients in a window of 280 ms."""
 
-_MARGIN = 1
-"""Columns of sound on either side of a window, which the change of the sampling rate looks at."""
-
-WINDOW_SECONDS = (COLUMNS - 1 + 2 * _MARGIN) / MFCC_RATE + 0.025
+WINDOW_SECONDS = window_seconds(COLUMNS)
 """What `config.data.window_seconds` has to be: from the first column's start to the last's end."""
 
 _COUNTS = ("both", "found", "true", "right", "frames")
@@ -61,30 +59,8 @@ def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Mo
 
 
 def mfcc_windows(config: ConfigDict, waveform: jax.Array) -> jax.Array:
-    """Coefficients around each frame, scaled by `config.mfcc.deviation`.
-
-    Args:
-        waveform: float32 [B, (T - 1) stride + window] in [-1, 1], as of `generate`.
-
-    Returns:
-        float32 [B, T, C, 28]; column k is centred 10 (k - 13.5) ms after the middle of the frame.
-
-    Raises:
-        UserError: the config's window is not the one that 28 columns need.
-    """
-    stride, window = audio_geometry(config)
-    rate = config.data.audio_rate
-    if window != round(WINDOW_SECONDS * rate):
-        raise UserError(
-            f"config.data.window_seconds is {config.data.window_seconds}: "
-            f"set it to {WINDOW_SECONDS}, which {COLUMNS} columns of coefficients need"
-        )
-    step = samples_per_frame(MFCC_RATE, config.data.video_rate)
-    frames = (waveform.shape[-1] - window) // stride + 1
-    columns = _MARGIN + (frames - 1) * step + COLUMNS
-    heard = mfcc(waveform, rate, columns, config.mfcc.coefficients, energy=False)
-    heard = jnp.swapaxes(heard[:, _MARGIN:], 1, 2) / config.mfcc.deviation
-    return jnp.swapaxes(cut_windows(heard, step, COLUMNS), 1, 2)
+    """Coefficients [B, T, C, 28] around each frame, see `flax_talk.systems.hearing`."""
+    return hearing.mfcc_windows(config, waveform, COLUMNS)
 
 
 def labels(config: ConfigDict, batch: dict[str, jax.Array]) -> jax.Array:

@@ -24,12 +24,12 @@ from ml_collections import ConfigDict
 
 from flax_talk import losses as terms
 from flax_talk.images import to_float
-from flax_talk.nets.cepstra_encoder import CepstraEncoder
 from flax_talk.nets.decoders import FrameDecoder
-from flax_talk.nets.encoders import IdentityEncoder, ImageEncoder
-from flax_talk.nets.recurrent import GRU
+from flax_talk.nets.encoders import CepstrumEncoder, IdentityEncoder, ImageEncoder
+from flax_talk.nets.recurrent import GRU, last_valid
 from flax_talk.systems import step
-from flax_talk.systems.speech2vid import Carry, Variables, audio_geometry, hear
+from flax_talk.systems.hearing import audio_geometry
+from flax_talk.systems.speech2vid import Carry, Variables, hear
 from flax_talk.systems.step import GENERATOR
 
 __all__ = [
@@ -68,7 +68,7 @@ class Generator(nn.Module):
     recurrent_dim: int
     width: int
     num_skips: int
-    audio_features: Sequence[int]
+    audio_width: int
     audio_hidden: int
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
@@ -77,13 +77,14 @@ class Generator(nn.Module):
         shared = dict(dtype=self.dtype, axis_name=self.axis_name)
         # Landmark stage.
         self.landmark_reader = ImageEncoder(COORDINATES, width=self.width // 2, **shared)
-        self.audio_encoder = CepstraEncoder(
-            self.audio_dim, self.audio_features, self.audio_hidden, **shared
+        self.audio_encoder = CepstrumEncoder(
+            self.audio_dim, self.audio_width, self.audio_hidden, pool=True, **shared
         )
         self.still_landmarks = nn.Dense(self.landmark_dim)
         self.speech = GRU(self.recurrent_dim)
         self.components = nn.Dense(self.num_components)
-        self.basis = nn.Dense(COORDINATES)
+        # Until something is learned, landmarks stay where they are.
+        self.basis = nn.Dense(COORDINATES, kernel_init=nn.initializers.zeros)
         # Frame stage.
         self.identity_encoder = IdentityEncoder(self.identity_dim, self.width, **shared)
         self.motion = nn.Dense(self.landmark_dim)
@@ -101,7 +102,7 @@ class Generator(nn.Module):
 
         Args:
             still: [B, H, W, 3] in [-1, 1].
-            cepstra: [B, T, columns, coefficients].
+            cepstra: [B, T, coefficients, columns].
             carry: what the previous call returned, to continue its video.
             train: batch statistics of the batch, not the running ones.
 
@@ -125,7 +126,7 @@ class Generator(nn.Module):
 
         Args:
             at_rest: landmarks of the still [B, 136], see `normalise`.
-            cepstra: [B, T, columns, coefficients].
+            cepstra: [B, T, coefficients, columns].
             carry: of its GRU.
             train: see `__call__`.
 
@@ -247,9 +248,7 @@ class Discriminator(nn.Module):
         # The regression sees the frames alone: given the landmarks it would copy them.
         regressed = nn.Dense(COORDINATES)(nn.leaky_relu(seen, 0.2))
         outputs, _ = GRU(self.hidden)(jnp.concatenate([seen, landmarks], axis=-1))
-        last = jnp.maximum(mask.sum(axis=1) - 1, 0)
-        state = jnp.take_along_axis(outputs, last[:, None, None], axis=1)[:, 0]
-        return nn.Dense(1)(state)[:, 0], regressed
+        return nn.Dense(1)(last_valid(outputs, mask))[:, 0], regressed
 
 
 def make_generator(config: ConfigDict, axis_name: str | None = None) -> Generator:

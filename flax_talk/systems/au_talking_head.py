@@ -33,7 +33,8 @@ from flax_talk.nets.perceptual import Vgg19Weights, vgg19_features
 from flax_talk.nets.recurrent import GRU
 from flax_talk.systems import action_units, step
 from flax_talk.systems.action_units import AUDIO2AU, CLASSIFIER, mfcc_windows
-from flax_talk.systems.temporal_gan import audio_geometry, gather_time, sample_frames
+from flax_talk.systems.hearing import audio_geometry
+from flax_talk.systems.temporal_gan import gather_time, sample_frames
 
 __all__ = ["GENERATING", "audio_geometry", "generate", "init", "losses", "players"]
 

@@ -22,14 +22,8 @@ from flax_talk.images import crop_and_resize, to_float
 from flax_talk.nets.discriminators import SequenceDiscriminator
 from flax_talk.nets.lipreader import LipReader
 from flax_talk.systems import step
-from flax_talk.systems.speech2vid import (
-    Variables,
-    audio_geometry,
-    generate,
-    hear,
-    identity_code,
-    make_generator,
-)
+from flax_talk.systems.hearing import audio_geometry
+from flax_talk.systems.speech2vid import Variables, generate, hear, identity_code, make_generator
 from flax_talk.systems.step import GENERATOR
 
 __all__ = [

@@ -8,7 +8,6 @@ and no separate network that sharpens the frames. The generator can be recurrent
 is not, for `flax_talk.systems.cran`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,16 +17,15 @@ from ml_collections import ConfigDict
 
 from flax_talk import losses as terms
 from flax_talk.images import to_float
-from flax_talk.nets.cepstra import mfcc
-from flax_talk.nets.cepstra_encoder import CepstraEncoder
 from flax_talk.nets.decoders import FrameDecoder
-from flax_talk.nets.encoders import IdentityEncoder
+from flax_talk.nets.encoders import CepstrumEncoder, IdentityEncoder
 from flax_talk.nets.recurrent import GRU
-from flax_talk.systems import step
+from flax_talk.systems import hearing, step
+from flax_talk.systems.hearing import audio_geometry
 from flax_talk.systems.step import GENERATOR
-from input_pipeline.audio import cut_windows, samples_per_frame, window_samples
 
-_LARGE = 20.0  # about the largest deviation of a coefficient
+__all__ = ["audio_geometry", "generate", "identity_code", "init", "losses", "players"]
+
 Variables = dict[str, dict[str, Any]]
 Carry = dict[str, jax.Array]
 
@@ -44,7 +42,7 @@ class Generator(nn.Module):
     width: int
     num_skips: int
     residual: bool
-    audio_features: Sequence[int]
+    audio_width: int
     audio_hidden: int
     recurrent_dim: int = 0
     recurrent_layers: int = 0
@@ -54,8 +52,8 @@ class Generator(nn.Module):
     def setup(self) -> None:
         shared = dict(dtype=self.dtype, axis_name=self.axis_name)
         self.identity_encoder = IdentityEncoder(self.identity_dim, self.width, **shared)
-        self.audio_encoder = CepstraEncoder(
-            self.audio_dim, self.audio_features, self.audio_hidden, **shared
+        self.audio_encoder = CepstrumEncoder(
+            self.audio_dim, self.audio_width, self.audio_hidden, pool=True, **shared
         )
         self.recurrent = GRU(self.recurrent_dim, self.recurrent_layers)
         self.decoder = FrameDecoder(self.num_skips, self.residual, **shared)
@@ -71,7 +69,7 @@ class Generator(nn.Module):
 
         Args:
             still: [B, H, W, 3] in [-1, 1].
-            cepstra: [B, T, columns, coefficients].
+            cepstra: [B, T, coefficients, columns].
             carry: what the previous call returned, to continue its video.
             train: batch statistics of the batch, not the running ones.
 
@@ -101,24 +99,10 @@ def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Mo
     return {GENERATOR: make_generator(config, axis_name)}
 
 
-def audio_geometry(config: ConfigDict) -> tuple[int, int]:
-    """(stride, window) in samples: audio of one frame, and of the window centred on it."""
-    data = config.data
-    stride = samples_per_frame(data.audio_rate, data.video_rate)
-    return stride, window_samples(data.audio_rate, data.window_seconds)
-
-
 def hear(config: ConfigDict, waveform: jax.Array) -> jax.Array:
-    """Cepstral coefficients of the window of each frame, which hears no sound beyond it.
-
-    Args:
-        waveform: [B, (T - 1) stride + window] in [-1, 1].
-
-    Returns:
-        [B, T, columns, coefficients] of `config.cepstra`, without the energy, scaled to about 1.
-    """
-    windows = cut_windows(waveform, *audio_geometry(config))
-    return mfcc(windows, config.data.audio_rate, **config.cepstra, energy=False) / _LARGE
+    """Cepstral coefficients around each frame: [B, T, coefficients, columns] of `config.mfcc`, see
+    `flax_talk.systems.hearing`."""
+    return hearing.mfcc_windows(config, waveform, config.mfcc.columns)
 
 
 def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Variables:

@@ -34,7 +34,8 @@ from flax_talk.nets.discriminators import (
 from flax_talk.nets.encoders import AudioEncoder, IdentityEncoder
 from flax_talk.nets.recurrent import GRU
 from flax_talk.systems import step
-from input_pipeline.audio import cut_windows, samples_per_frame, window_samples
+from flax_talk.systems.hearing import audio_geometry
+from input_pipeline.audio import cut_windows
 
 _MOUTH_COORDINATES = 2 * 20
 Variables = dict[str, dict[str, Any]]
@@ -184,13 +185,6 @@ def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Mo
     }
     used = {name: d for name, d in discriminators.items() if config.loss[WEIGHTS[name]] > 0}
     return {GENERATOR: generator, **used}
-
-
-def audio_geometry(config: ConfigDict) -> tuple[int, int]:
-    """(stride, window) in samples: audio of one frame, and of the window centred on it."""
-    data = config.data
-    stride = samples_per_frame(data.audio_rate, data.video_rate)
-    return stride, window_samples(data.audio_rate, data.window_seconds)
 
 
 def sample_noise(config: ConfigDict, rng: jax.Array, frames: jax.Array, std: float) -> jax.Array:

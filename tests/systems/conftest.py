@@ -1,7 +1,7 @@
 """What systems that generate have to do alike."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
@@ -9,8 +9,17 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from flax_talk.nets import convolutions
 from flax_talk.systems import get_system
 from flax_talk.training.optimizers import make_optimizer
+
+
+@pytest.fixture(scope="package", autouse=True)
+def native_convolutions() -> Iterator[None]:
+    """XLA's own convolutions, which compile sooner; `tests/nets` shows that ours equal them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolutions, "implementation", lambda: "native")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -33,21 +42,25 @@ def check_players(make_batch, draw_variables) -> Callable[..., dict[str, float]]
             values, _, metrics = system.losses(config, entries, batch, keys)
             return values, (values, metrics)
 
-        jacobian = jax.jit(jax.jacrev(losses, has_aux=True))
-        grads, (before, metrics) = jacobian(params)
+        optimizer = make_optimizer(config.optimizer, params, steps_per_epoch=1)
+
+        @jax.jit
+        def step(params):
+            grads, (values, metrics) = jax.jacrev(losses, has_aux=True)(params)
+            own = {player: grads[player][player] for player in params}
+            updates, _ = optimizer.update(own, optimizer.init(params), params)
+            return grads, values, metrics, optax.apply_updates(params, updates)
+
+        grads, before, metrics, moved = step(params)
         assert set(before) == set(params)
         assert all(np.isfinite(value) for value in metrics.values())
-        optimizer = make_optimizer(config.optimizer, params, steps_per_epoch=1)
-        own = {player: grads[player][player] for player in params}
-        updates, _ = optimizer.update(own, optimizer.init(params), params)
-        moved = optax.apply_updates(params, updates)
         for player in params:
             for other, tree in grads[player].items():
                 leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
                 reached = np.mean([(leaf != 0).any() for leaf in leaves])
                 assert all(np.isfinite(leaf).all() for leaf in leaves), (player, other)
                 assert reached > 0.8 if player == other else reached == 0, (player, other)
-            _, (after, _) = jacobian({**params, player: moved[player]})
+            _, after, *_ = step({**params, player: moved[player]})
             assert after[player] < before[player], player
         return {name: float(value) for name, value in metrics.items()}
 

@@ -7,14 +7,15 @@ import pytest
 
 from configs import atvgnet_grid
 from flax_talk.systems import atvgnet as system
+from flax_talk.systems.hearing import window_seconds
 
 
 @pytest.fixture
 def tiny():
     config = atvgnet_grid.get_config("tiny")
     # The shortest window that the audio encoder can pool.
-    config.data.update(dict(image_size=(32, 32), window_seconds=0.085, num_frames=4))
-    config.cepstra.columns = 7
+    config.mfcc.columns = 7
+    config.data.update(dict(image_size=(32, 32), window_seconds=window_seconds(7), num_frames=4))
     return config
 
 
@@ -27,7 +28,7 @@ def test_sizes_at_full_size(make_batch):
     config = atvgnet_grid.get_config()
     config.data.num_frames = 2
     batch = make_batch(config, [2])
-    assert jax.eval_shape(lambda: system.hear(config, batch["waveform"])).shape == (1, 2, 28, 12)
+    assert jax.eval_shape(lambda: system.hear(config, batch["waveform"])).shape == (1, 2, 12, 28)
     variables = jax.eval_shape(lambda: system.init(config, jax.random.key(0), batch))
     assert set(variables) == {system.GENERATOR, system.DISCRIMINATOR}
     params = variables[system.GENERATOR]["params"]

@@ -8,14 +8,15 @@ import pytest
 
 from configs import cran_grid
 from flax_talk.systems import cran as system
+from flax_talk.systems.hearing import window_seconds
 
 
 @pytest.fixture
 def tiny():
     config = cran_grid.get_config("tiny")
     # The shortest window that the audio encoder can pool.
-    config.data.update(dict(image_size=(32, 32), window_seconds=0.085, num_frames=4))
-    config.cepstra.columns = 7
+    config.mfcc.columns = 7
+    config.data.update(dict(image_size=(32, 32), window_seconds=window_seconds(7), num_frames=4))
     return config
 
 

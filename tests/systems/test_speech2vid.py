@@ -5,14 +5,15 @@ import pytest
 
 from configs import speech2vid_grid
 from flax_talk.systems import speech2vid as system
+from flax_talk.systems.hearing import window_seconds
 
 
 @pytest.fixture
 def tiny():
     config = speech2vid_grid.get_config("tiny")
     # The shortest window that the audio encoder can pool.
-    config.data.update(dict(image_size=(32, 32), window_seconds=0.085, num_frames=4))
-    config.cepstra.columns = 7
+    config.mfcc.columns = 7
+    config.data.update(dict(image_size=(32, 32), window_seconds=window_seconds(7), num_frames=4))
     return config
 
 
@@ -20,9 +21,9 @@ def test_sizes_are_those_of_the_paper(make_batch):
     config = speech2vid_grid.get_config()
     config.data.num_frames = 2
     batch = make_batch(config, [2])
-    assert system.audio_geometry(config) == (2000, 18_250)
+    assert system.audio_geometry(config) == (2000, 19_250)
     heard = jax.eval_shape(lambda: system.hear(config, batch["waveform"]))
-    assert heard.shape == (1, 2, 35, 12)
+    assert heard.shape == (1, 2, 12, 35)
     variables = jax.eval_shape(lambda: system.init(config, jax.random.key(0), batch))
     assert set(variables) == {system.GENERATOR}
     params = jax.tree.map(lambda leaf: leaf.shape, variables[system.GENERATOR]["params"])
