@@ -88,8 +88,8 @@ def get_config(variant: str = "") -> ConfigDict:
     # Without it the coefficients are heard as they are: the paper's baseline.
     config.remove_identity = stage == "expression"
     # Widths, number of matrices, depth (ours).
-    config.id_removing = ConfigDict(dict(hidden=128, num_matrices=16))
-    config.audio_to_expression = ConfigDict(dict(hidden=256, num_layers=2))
+    config.id_removing = ConfigDict(dict(hidden=128, num_matrices=16, stack=1))
+    config.audio_to_expression = ConfigDict(dict(hidden=256, num_layers=2, stack=1))
     config.loss = ConfigDict(
         dict(
             # Weights of both terms of Eq. 3; the landmarks are in pixels (ours: the paper has
@@ -100,8 +100,8 @@ def get_config(variant: str = "") -> ConfigDict:
             uniform=0.1,
         )
     )
-    # The speaker is asked of one window in so many frames, where it is measured.
-    config.measure = ConfigDict(dict(every=15))
+    # The speaker network judges x', and is measured, at one frame in so many (ours).
+    config.speaker_every = 15
     config.optimizer = ConfigDict(
         {
             # Frozen but in its own stage.
@@ -130,14 +130,14 @@ def split_variant(variant: str) -> tuple[str, str]:
 def small(config: ConfigDict, stage: str) -> None:
     """Five to ten minutes on two cores."""
     config.speaker.update(dict(features=(16, 32, 48, 32, 32), hidden=128, code_dim=64))
-    config.id_removing.update(dict(hidden=48, num_matrices=8))
-    config.audio_to_expression.update(dict(hidden=96, num_layers=1))
+    config.id_removing.update(dict(hidden=48, num_matrices=8, stack=4))
+    config.audio_to_expression.update(dict(hidden=96, num_layers=1, stack=4))
     # A clip gives few frames, since neighbours say the same, and few pictures are decoded.
     config.data.num_frames = 1 if stage == "speaker" else 4
     for player in (ID_REMOVING, TRANSLATION):
-        config.optimizer[player].update(dict(learning_rate=2e-3, decay=0.9))
+        config.optimizer[player].update(dict(learning_rate=4e-3, decay=0.85))
     config.train.update(dict(log_every=20, validate_every=5, checkpoint_every=200))
-    config.train.update(dict(max_steps=400 if stage == "speaker" else 900, validation_clips=32))
+    config.train.update(dict(max_steps=400, validation_clips=32))
     config.early_stopping.patience = 0
 
 
@@ -145,8 +145,8 @@ def tiny(config: ConfigDict, stage: str) -> None:
     """The same parts, as narrow as they go."""
     del stage
     config.speaker.update(dict(features=(4,) * 5, hidden=4, code_dim=4))
-    config.id_removing.update(dict(hidden=4, num_matrices=2))
-    config.audio_to_expression.update(dict(hidden=4, num_layers=1))
+    config.id_removing.update(dict(hidden=4, num_matrices=2, stack=8))
+    config.audio_to_expression.update(dict(hidden=4, num_layers=1, stack=8))
     config.data.update(dict(num_frames=2, eval_frames=6, batch_size=2))
     config.train.update(dict(max_steps=4, log_every=1, checkpoint_every=2, validation_clips=2))
     config.early_stopping.patience = 0

@@ -75,7 +75,7 @@ def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Var
 def _translate(
     config: ConfigDict, variables: Variables, windows: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Windows x [N, K, C] to (x' [N, K, C], [N, E]: expression, or landmarks as they are scaled)."""
+    """Windows x [N, K, C] to (x' [N, K, C], [N, E]: expression, or landmarks to scale)."""
     modules = players(config)
     if config.remove_identity:
         windows = modules[ID_REMOVING].apply(variables[ID_REMOVING], windows)
@@ -209,11 +209,14 @@ def losses(
     values = {TRANSLATION: _distances(config, output.reshape(b, t, -1), batch)}
     if config.remove_identity:
         frozen = jax.lax.stop_gradient(variables)
-        log_p = speaker_identification.log_probabilities(config, frozen, removed)
-        values[ID_REMOVING] = {"uniform": uniform_cross_entropy(log_p).reshape(b, t)}
+        judged = removed.reshape(windows.shape)[:, :: config.speaker_every]
+        log_p = speaker_identification.log_probabilities(config, frozen, judged)
+        values[ID_REMOVING] = {"uniform": uniform_cross_entropy(log_p)}
     total, metrics = {}, {}
     for player, named in values.items():
-        means = {k: terms.masked_mean(v, batch["mask"], axis_name) for k, v in named.items()}
+        every = config.speaker_every if player == ID_REMOVING else 1
+        mask = batch["mask"][:, ::every]
+        means = {name: terms.masked_mean(v, mask, axis_name) for name, v in named.items()}
         weighted = {name: config.loss[name] * value for name, value in means.items()}
         total[player] = sum(weighted.values())
         metrics[f"{player}/loss"] = total[player]
@@ -237,7 +240,7 @@ def measure(
         `E_exp` (not of the baseline) and `E_ldmk`; the same of answers that hear nothing:
         `rest/...`, a face at rest; `clip_mean/...`, the clip's own mean expression, which only
         who knows the truth can give; `still/E_ldmk`, the mouth of the first frame. With a
-        speaker network also how often it names the speaker, one window in `config.measure.every`
+        speaker network also how often it names the speaker, one window in `config.speaker_every`
         frames: see `summarise`.
     """
     del rng
@@ -263,7 +266,7 @@ def measure(
         for name, value in found.items()
     }
     if SPEAKER in variables:
-        every = slice(None, None, config.measure.every)
+        every = slice(None, None, config.speaker_every)
         label, heard = batch["speaker_index"][:, None], mask[:, every]
         frames = jnp.maximum(heard.sum(axis=1), 1)
         for name, x in (("before", windows), ("after", removed)):

@@ -149,10 +149,10 @@ def measure(
     Returns:
         `right`, the share of a clip's windows that are named rightly; `clip_right`, whether the
         clip is, by the sum of their log probabilities; and whether each speaker is the true one.
-        One window in `config.measure.every` frames is heard.
+        One window in `config.speaker_every` frames is heard.
     """
     del rng
-    every = slice(None, None, config.measure.every)
+    every = slice(None, None, config.speaker_every)
     log_p = log_probabilities(config, variables, mfcc_windows(config, batch["waveform"])[:, every])
     mask, label = batch["mask"][:, every], batch["speaker_index"]
     count = jnp.maximum(mask.sum(axis=1), 1)
