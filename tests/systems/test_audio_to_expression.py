@@ -121,6 +121,7 @@ def test_both_networks_learn_and_the_frozen_judge_does_not(make_batch, draw_vari
         return system.losses(config, entries, batch, None)[0]
 
     grads = jax.jit(jax.jacrev(losses))(params)
+    assert set(grads) == {system.ID_REMOVING, system.TRANSLATION}
 
     def reached(loss, player):
         return np.mean([(np.asarray(g) != 0).any() for g in jax.tree.leaves(grads[loss][player])])
@@ -205,8 +206,9 @@ def test_a_clip_is_learned_by_heart():
         assert values[name][0] < 0.35 * values[f"clip_mean/{name}"][0]
 
 
-@pytest.mark.parametrize("stage", ["speaker", "expression", "landmark"])
+@pytest.mark.parametrize("stage", ["speaker", "landmark"])
 def test_tiny_stages_train(make_batch, stage):
+    """Two steps move every parameter that has a gradient, and what they reach is measured."""
     config = make_config(stage, frames=2)
     module = get_system(config.system)
     batch = add_truth(make_batch(config, [2, 2]))
@@ -219,8 +221,7 @@ def test_tiny_stages_train(make_batch, stage):
     assert int(state.step) == 2 and all(np.isfinite(value) for value in metrics.values())
     for player, params in state.params.items():
         pairs = zip(jax.tree.leaves(params), jax.tree.leaves(first.params[player]), strict=True)
-        frozen = all(np.array_equal(new, old) for new, old in pairs)
-        assert frozen == (player == "speaker" and stage == "expression")
+        assert any(not np.array_equal(new, old) for new, old in pairs), player
     found = jax.jit(lambda v: module.measure(config, v, batch, None))(state.variables)
     assert all(value.shape == (2,) for value in found.values())
     scores = module.summarise(config, {name: float(v.mean()) for name, v in found.items()})
