@@ -137,7 +137,7 @@ def small(config: ConfigDict, stage: str) -> None:
     for player in (ID_REMOVING, TRANSLATION):
         config.optimizer[player].update(dict(learning_rate=4e-3, decay=0.85))
     config.train.update(dict(log_every=20, validate_every=5, checkpoint_every=200))
-    config.train.update(dict(max_steps=400, validation_clips=32))
+    config.train.update(dict(max_steps=400 if stage == "speaker" else 300, validation_clips=32))
     config.early_stopping.patience = 0
 
 

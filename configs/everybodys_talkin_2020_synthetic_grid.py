@@ -7,7 +7,7 @@
 
 The stages and sizes of `everybodys_talkin_2020_grid`, on people who are rendered before training
 starts and whose face parameters are known: nothing to download or to fit. The small stages take
-two to five minutes each on two cores; what they reach is in docs/everybodys_talkin_2020.md. The
+a few minutes each on two cores; what they reach is in docs/everybodys_talkin_2020.md. The
 others are not run.
 
     :speaker           VGGVox, which names the speakers of the training split
