@@ -96,8 +96,8 @@ def get_config(variant: str = "") -> ConfigDict:
             # "different coefficients").
             expression=1.0,
             landmarks=1.0,
-            # Weight of Eq. 2 (ours).
-            uniform=0.1,
+            # Weight of Eq. 2 (ours: 0.1 did not help, see docs/everybodys_talkin_2020.md).
+            uniform=1.0,
         )
     )
     # The speaker network judges x', and is measured, at one frame in so many (ours).
