@@ -58,8 +58,11 @@ def get_config() -> ConfigDict:
     data.mirror = True
     # Identity image in training: the "first" frame of the clip, or a "random" one.
     data.still = "first"
-    # What batches hold besides, see input_pipeline/loader.py: "mfcc", "words", "action_units".
+    # What batches hold besides, see input_pipeline/loader.py: "mfcc", "words", "action_units",
+    # "face_parameters", "speaker_index".
     data.features = ()
+    # Names of the speakers that "speaker_index" counts.
+    data.speakers = ()
     # Most characters of a clip's text, for the feature "words".
     data.text_length = 40
     # Decoding processes (0: in this one) and batches made ahead.

@@ -21,6 +21,12 @@ and, for systems whose config asks for them in `data.features`:
   action_units  float32 [B, T, 5]      "action_units": intensities, 0 to 1, of the units of speech,
              where the records have none from the files of `flax-talk label`; past the end of a clip
              those of its last frame
+  geometry   float32 [B, G]            "face_parameters": of the default face model, see
+             `flax_talk.face_model.model`; the truth of rendered people, else what `flax-talk fit`
+             has found
+  expression float32 [B, T, E]         "face_parameters": past the end of a clip of its last frame
+  pose       float32 [B, T, 6]         "face_parameters": likewise, pixels of the crop
+  speaker_index  int32 [B]             "speaker_index": place in `data.speakers`, -1 of others
 
 Training draws windows of T frames without end, and mirrored copies as the temporal GAN papers do
 (Vougioukas 2018, section 4.1). Which clip, mirrored or not, and which window come k-th is a
@@ -45,6 +51,9 @@ from tensorflow_datasets.core.utils.version import list_all_versions
 
 from flax_talk.errors import UserError
 from input_pipeline import audio, faces, media, text, unit_files
+
+FITS = "fits"
+"""Folder within a prepared data set of what `flax-talk fit` has found, `<clip id>.npz` each."""
 
 TEXT_LENGTH = 40
 """Most characters of a text where a config does not say: that of GRID, and some."""
@@ -149,8 +158,11 @@ def _open(
         raise UserError(
             f"{folder}: cannot read split {expression!r} ({error}): mend its slices"
         ) from error
-    if "action_units" in data_config.get("features", ()):
-        return _Labelled(source, Path(builder.data_path))
+    features = data_config.get("features", ())
+    if "action_units" in features:
+        source = _Labelled(source, Path(builder.data_path))
+    if "face_parameters" in features and "geometry" not in builder.info.features:
+        source = _Fitted(source, Path(builder.data_path, FITS), folder)
     return source
 
 
@@ -184,6 +196,30 @@ class _Labelled(Sequence):
                 f"{len(found.action_units)}: run flax-talk label {self._path.parent}"
             )
         return {**example, "action_units": found.action_units}
+
+
+class _Fitted(Sequence):
+    """Examples with the face parameters that were fitted to them, read when they are asked for."""
+
+    def __init__(self, source: Sequence[Example], fits: Path, data_set: Path) -> None:
+        self._source, self._fits, self._data_set = source, fits, data_set
+        if not fits.is_dir():
+            raise self._error(fits)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._source[index]
+        path = self._fits / f"{_text(example['id'])}.npz"
+        try:
+            with np.load(path) as fit:
+                return example | {name: fit[name] for name in ("geometry", "expression", "pose")}
+        except (OSError, KeyError, ValueError) as error:
+            raise self._error(path) from error
+
+    def _error(self, path: Path) -> UserError:
+        return UserError(f"no face parameters in {path}: run flax-talk fit --data {self._data_set}")
 
 
 def _check_prepared_as(
@@ -420,6 +456,33 @@ def _action_units(example: Example, frames: range, data_config: ml_collections.C
     return {"action_units": np.asarray(example["action_units"], np.float32)[shown]}
 
 
+def _face_parameters(
+    example: Example, frames: range, data_config: ml_collections.ConfigDict
+) -> Batch:
+    if data_config.mirror or data_config.get("canonical_points"):
+        raise UserError(
+            "face parameters are of the crops as prepared: set config.data.mirror=False "
+            "and leave config.data.canonical_points empty"
+        )
+    if "geometry" not in example:
+        raise UserError("it has no face parameters: run flax-talk fit --data on its data set")
+    shown = np.minimum(frames, len(example["video"]) - 1)
+    return {
+        "geometry": np.asarray(example["geometry"], np.float32),
+        "expression": np.asarray(example["expression"], np.float32)[shown],
+        "pose": np.asarray(example["pose"], np.float32)[shown],
+    }
+
+
+def _speaker_index(
+    example: Example, frames: range, data_config: ml_collections.ConfigDict
+) -> Batch:
+    del frames
+    speakers = list(data_config.speakers)
+    name = _text(example["speaker"])
+    return {"speaker_index": np.int32(speakers.index(name) if name in speakers else -1)}
+
+
 def _text(word: bytes | str) -> str:
     return word.decode() if isinstance(word, bytes) else word
 
@@ -427,7 +490,13 @@ def _text(word: bytes | str) -> str:
 _WORD_FIELDS = ("word", "start", "end")
 
 
-_FEATURES = {"mfcc": _mfcc, "words": _words, "action_units": _action_units}
+_FEATURES = {
+    "mfcc": _mfcc,
+    "words": _words,
+    "action_units": _action_units,
+    "face_parameters": _face_parameters,
+    "speaker_index": _speaker_index,
+}
 """What `data.features` can name, and the functions that cut it out of an example."""
 
 

@@ -3,7 +3,8 @@
 * `init(config, rng, batch) -> variables`, one top-level entry for each player: the generator
   and each discriminator, itself a dict of `params` and `batch_stats`.
 * `losses(config, variables, batch, rng, train, axis_name) -> (losses, batch_stats, metrics)`:
-  a scalar loss for each player, whose gradient reaches the parameters of that player only;
+  a scalar loss for each player, whose gradient reaches the parameters of that player only, unless
+  players are trained jointly;
   the new batch statistics of each player; named scalars.
 * `generate(config, variables, still, audio, rng, carry) -> (video, carry)`; or, in a judge, which
   generates nothing,
@@ -37,6 +38,9 @@ _SYSTEMS = {
     "lipnet": "lipnet",
     "au_talking_head_2021": "au_talking_head",
     "action_units": "action_units",
+    "speaker_identification": "speaker_identification",
+    "audio_to_expression": "audio_to_expression",
+    "audio_to_landmark": "audio_to_expression",
 }
 
 

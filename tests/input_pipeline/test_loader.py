@@ -286,6 +286,54 @@ def test_action_units_are_those_of_the_frames():
         batches(1, features=("action_units",))
 
 
+def test_face_parameters_are_those_of_the_frames():
+    """The last frame's past the end of a clip; of mirrored clips they would be wrong."""
+    geometry, moving = np.arange(3) / 10, np.arange(9)[:, None] + np.arange(6) / 10
+    truth = {"geometry": geometry, "expression": 2 * moving, "pose": moving}
+    source = [one | truth for one in SOURCE]
+    asked = dict(features=("face_parameters",))
+    for batch in batches(5, source=source, mirror=False, **asked):
+        np.testing.assert_allclose(batch["geometry"], [geometry] * 2, rtol=1e-6)
+        expected = moving[frame_numbers(batch)]
+        np.testing.assert_allclose(batch["pose"], expected, rtol=1e-6)
+        np.testing.assert_allclose(batch["expression"], 2 * expected, rtol=1e-6)
+        assert batch["pose"].dtype == np.float32
+    with pytest.raises(UserError, match="mirror=False"):
+        batches(1, source=source, **asked)
+    with pytest.raises(UserError, match="flax-talk fit"):
+        batches(1, mirror=False, **asked)
+
+
+def test_fitted_face_parameters_are_read_from_beside_the_clips(drawn_data, tmp_path):
+    shutil.copytree(drawn_data, tmp_path, dirs_exist_ok=True)
+    changes = dict(dataset="grid", builder_config="drawn", data_dir=str(tmp_path), mirror=False)
+    sizes = dict(image_size=(64, 32), audio_rate=50_000, splits={"train": "s2"})
+    asked = config(features=("face_parameters",), **changes, **sizes)
+    with pytest.raises(UserError, match="flax-talk fit --data .*grid/drawn"):
+        loader.open_source(asked, "train")
+    [version] = (tmp_path / "grid" / "drawn").glob("*.*.*")
+    (version / loader.FITS).mkdir()
+    source = loader.open_source(asked, "train")
+    with pytest.raises(UserError, match="flax-talk fit --data"):
+        source[1]
+    plain = loader.open_source(config(**changes, **sizes), "train")
+    path = version / loader.FITS / f"{plain[1]['id'].decode()}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pose = np.random.default_rng(0).normal(size=(20, 6))
+    np.savez(path, geometry=np.ones(3), expression=pose[:, :2], pose=pose, error=np.zeros(20))
+    example = source[1]
+    assert len(source) == 3 and example["id"] == plain[1]["id"]
+    np.testing.assert_array_equal(example["pose"], pose)
+
+
+def test_speakers_are_counted_in_the_order_of_the_config():
+    source = [one | {"speaker": name} for one, name in zip(SOURCE, "abacb", strict=True)]
+    changes = dict(features=("speaker_index",), speakers=("b", "a"), mirror=False, batch_size=5)
+    [batch] = batches(1, source=source, train=False, **changes)
+    assert batch["speaker_index"].tolist() == [1, 0, 1, -1, 0]
+    assert batch["speaker_index"].dtype == np.int32
+
+
 def test_text_is_of_the_words_within_the_frames():
     source = [SOURCE[0] | {"words": WORDS}]
     [whole] = batches(1, source=source, train=False, features=("words",), text_length=12)
