@@ -37,6 +37,7 @@ _SYSTEMS = {
     "lipnet": "lipnet",
     "au_talking_head_2021": "au_talking_head",
     "action_units": "action_units",
+    "video_renderer": "video_renderer",
 }
 
 
