@@ -75,10 +75,11 @@ class RendererDiscriminator(nn.Module):
     """Is this frame real, with the mouth that its heat map asks for?
 
     Attributes:
-        width, negative_slope: of `ImageEncoder`.
+        width, num_layers, negative_slope: of `ImageEncoder`.
     """
 
     width: int = 64
+    num_layers: int = 5
     negative_slope: float = 0.2
     dtype: jnp.dtype = jnp.float32
 
@@ -90,7 +91,8 @@ class RendererDiscriminator(nn.Module):
         seen = jnp.concatenate([frames, maps[..., None]], axis=-1)
         trunk = ImageEncoder(
             1,
-            width=self.width,
+            self.num_layers,
+            self.width,
             negative_slope=self.negative_slope,
             norm=False,
             dtype=self.dtype,

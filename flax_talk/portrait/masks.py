@@ -31,7 +31,9 @@ class Square(NamedTuple):
 
     def paste(self, part: jax.Array, video: jax.Array) -> jax.Array:
         """`video` [..., H, W, C] with `part` [..., bottom - top, right - left, C] inside."""
-        return video.at[..., self.top : self.bottom, self.left : self.right, :].set(part)
+        return (
+            jnp.asarray(video).at[..., self.top : self.bottom, self.left : self.right, :].set(part)
+        )
 
 
 def mouth_square(image_size: Sequence[int]) -> Square:
@@ -65,7 +67,7 @@ def fill_with_noise(video: jax.Array, square: Square, rng: jax.Array) -> jax.Arr
         return jax.random.uniform(key, shape, video.dtype, -1, 1)
 
     noise = jax.vmap(draw)(rng.reshape(-1)).reshape(*video.shape[:-3], *shape)
-    return square.paste(noise, jnp.asarray(video))
+    return square.paste(noise, video)
 
 
 def soft_masks(

@@ -70,4 +70,5 @@ def _inside(mouth: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     hard = np.zeros(image_size, np.uint8)
     cv2.fillPoly(hard, [np.rint(mouth[INNER]).astype(np.int32)], 1)
     distance = cv2.distanceTransform(hard, cv2.DIST_L2, 3)
-    return np.minimum(distance / 2, 1)
+    # A closed mouth is drawn as a line of pixels, whose distance from the outside is 1.
+    return np.clip((distance - 1) / 2, 0, 1)

@@ -7,11 +7,11 @@ losses are those of Eq. 4. One network learns all speakers. The whole-face form 
 t - 6 .. t - 1 and draws all of frame t.
 
 Ours: faces are aligned, and the square is fixed in them; around it a frame is the target's own, so
-that L1 and total variation are of the square alone, while the discriminator and VGG-19 see the
-whole frame; terms are means over pixels and colours; the weights of Eq. 4, which is a plain sum;
-the penalty is on the gradient of the discriminator's score by the frame, its heat map held
-constant, between real frames and drawn ones; some frames of each clip are drawn in a step; before
-the first frame stands the first frame.
+that L1 and total variation are of the square alone, while the discriminator and VGG-19 see all that
+the network sees, which `config.view.box` can make a part of the frame; terms are means over pixels
+and colours; the weights of Eq. 4, which is a plain sum; the penalty is on the gradient of the
+discriminator's score by the frame, its heat map held constant, between real frames and drawn ones;
+some frames of each clip are drawn in a step; before the first frame stands the first frame.
 """
 
 import functools
@@ -23,12 +23,13 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from flax_talk import losses as terms
+from flax_talk.errors import UserError
 from flax_talk.images import to_float
 from flax_talk.metrics import reconstruction
 from flax_talk.nets.perceptual import vgg19_features
 from flax_talk.nets.renderer import Renderer, RendererDiscriminator
 from flax_talk.portrait.heat_maps import heat_maps
-from flax_talk.portrait.masks import fill_with_noise, mouth_square
+from flax_talk.portrait.masks import Square, fill_with_noise, mouth_square
 from flax_talk.systems import step
 from flax_talk.systems.temporal_gan import gather_time, sample_frames
 
@@ -53,6 +54,40 @@ def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Mo
     return modules
 
 
+def view(config: ConfigDict) -> tuple[Square, Square]:
+    """The part of a frame that the network sees, in pixels of the frame, and the mouth's square in
+    pixels of that part.
+
+    Raises:
+        UserError: the part lacks some of the square, or the network cannot halve it.
+    """
+    height, width = config.data.image_size
+    top, left, bottom, right = config.view.box
+    box = Square(*map(round, (top * height, left * width, bottom * height, right * width)))
+    mouth = mouth_square((height, width))
+    square = Square(
+        mouth.top - box.top, mouth.left - box.left, mouth.bottom - box.top, mouth.right - box.left
+    )
+    sides, unit = (box.bottom - box.top, box.right - box.left), 2**config.renderer.num_layers
+    if min(square) < 0 or square.bottom > sides[0] or square.right > sides[1]:
+        raise UserError(f"config.view.box cuts off the mouth: hold all of {tuple(mouth)} in it")
+    if any(side % unit for side in sides):
+        raise UserError(
+            f"config.view.box is {sides[0]} x {sides[1]} pixels: "
+            f"choose multiples of {unit}, or another config.renderer.num_layers"
+        )
+    return box, square
+
+
+def look(
+    config: ConfigDict, video: jax.Array, mouth_landmarks: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What of a video is in the box: float [B, T, h, w, 3] in [-1, 1], and landmarks in its
+    pixels."""
+    box, _ = view(config)
+    return box.cut(to_float(video)), mouth_landmarks - jnp.array([box.left, box.top])
+
+
 def start(
     config: ConfigDict, video: jax.Array, mouth_landmarks: jax.Array, rng: jax.Array
 ) -> Carry:
@@ -64,11 +99,12 @@ def start(
         rng: [B] keys.
 
     Returns:
-        `seen` [B, F - 1, H, W, 4], the frames that the next window begins with, F of
+        `seen` [B, F - 1, h, w, 4], the frames that the next window begins with, F of
         `config.view`, and `frame` [B], the number of the next one.
     """
     number = jnp.zeros(len(video), jnp.int32)
-    first = observe(config, video[:, :1], mouth_landmarks[:, :1], rng, number)
+    first = look(config, video[:, :1], mouth_landmarks[:, :1])
+    first = observe(config, *first, rng, number)
     return {"seen": jnp.repeat(first, config.view.num_frames - 1, axis=1), "frame": number}
 
 
@@ -82,17 +118,17 @@ def observe(
     """Frames as the network sees them: the mouth hidden, and its heat map as a fourth colour.
 
     Args:
-        video, mouth_landmarks, rng: as of `start`.
+        video, mouth_landmarks: of `look`.
+        rng: [B] keys.
         number: [B], of the first frame of each clip, on which the noise depends.
 
     Returns:
-        float32 [B, T, H, W, 4].
+        float32 [B, T, h, w, 4].
     """
     frames = number[:, None] + jnp.arange(video.shape[1])
     keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(rng, frames)
-    size = video.shape[-3:-1]
-    hidden = fill_with_noise(to_float(video), mouth_square(size), keys)
-    maps = heat_maps(mouth_landmarks, size, config.view.deviation)
+    hidden = fill_with_noise(video, view(config)[1], keys)
+    maps = heat_maps(mouth_landmarks, video.shape[-3:-1], config.view.deviation)
     return jnp.concatenate([hidden, maps[..., None]], axis=-1)
 
 
@@ -100,11 +136,11 @@ def cut_windows(config: ConfigDict, seen: jax.Array, index: jax.Array) -> jax.Ar
     """What the network needs to draw frames, stacked over channels.
 
     Args:
-        seen: [B, F - 1 + T, H, W, 4]: a carry's, and what `observe` returns.
+        seen: [B, F - 1 + T, h, w, 4]: a carry's, and what `observe` returns.
         index: [B, K] of the T frames.
 
     Returns:
-        [B K, H, W, 4 F], or 4 (F - 1) where frame t itself is not seen.
+        [B K, h, w, 4 F], or 4 (F - 1) where frame t itself is not seen.
     """
     last = config.view.num_frames - (1 if config.view.whole_face else 0)
     windows = gather_time(seen, index[..., None] + jnp.arange(last))
@@ -113,10 +149,10 @@ def cut_windows(config: ConfigDict, seen: jax.Array, index: jax.Array) -> jax.Ar
 
 
 def compose(config: ConfigDict, drawn: jax.Array, video: jax.Array) -> jax.Array:
-    """The mouth's square as drawn, around it the target; both [..., H, W, 3] in [-1, 1]."""
+    """The mouth's square as drawn, around it the target; both [..., h, w, 3] in [-1, 1]."""
     if config.view.whole_face:
         return drawn
-    square = mouth_square(video.shape[-3:-1])
+    _, square = view(config)
     return square.paste(square.cut(drawn), video)
 
 
@@ -128,11 +164,11 @@ def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Var
         batch: as the loader yields it; only shapes matter.
 
     Raises:
-        UserError: as of `step.vgg19`, before anything is trained.
+        UserError: as of `step.vgg19` and of `view`, before anything is trained.
     """
     step.vgg19(config)
     modules = players(config)
-    video = to_float(batch["video"])[:1, :1]
+    video = view(config)[0].cut(to_float(batch["video"])[:1, :1])
     seen = jnp.zeros((1, config.view.num_frames, *video.shape[2:4], 4))
     windows = cut_windows(config, seen, jnp.zeros((1, 1), jnp.int32))
     inputs = {RENDERER: (windows,), DISCRIMINATOR: (video, video[..., 0])}
@@ -163,9 +199,9 @@ def losses(
     modules = players(config, axis_name)
     turn = step.Players(modules, variables, train)
     noise_rng, frame_rng, share_rng = jax.vmap(lambda key: jax.random.split(key, 3))(rng).T
-    video, mask = to_float(batch["video"]), batch["mask"]
-    mouth = batch["landmarks"][:, :, MOUTH]
-    carry = start(config, video, mouth, noise_rng)
+    mask, clips = batch["mask"], (batch["video"], batch["landmarks"][:, :, MOUTH])
+    carry = start(config, *clips, noise_rng)
+    video, mouth = look(config, *clips)
     seen = observe(config, video, mouth, noise_rng, carry["frame"])
     index = sample_frames(frame_rng, mask, config.loss.num_frames)
     valid = jnp.broadcast_to(mask.any(axis=1, keepdims=True), index.shape)
@@ -177,8 +213,7 @@ def losses(
         return terms.masked_mean(values.reshape(valid.shape), valid, axis_name)
 
     def part(frames):
-        square = mouth_square(frames.shape[-3:-1])
-        return frames if config.view.whole_face else square.cut(frames)
+        return frames if config.view.whole_face else view(config)[1].cut(frames)
 
     renderer = {
         "reconstruction": mean(terms.l1(part(fake), part(real))),
@@ -186,8 +221,8 @@ def losses(
     }
     total, metrics = {}, {}
     if (weights := step.vgg19(config)) is not None:
-        look = functools.partial(vgg19_features, weights, names=config.loss.perceptual_layers)
-        felt = [look(x.reshape(-1, *x.shape[2:]).astype(config.dtype)) for x in (fake, real)]
+        feel = functools.partial(vgg19_features, weights, names=config.loss.perceptual_layers)
+        felt = [feel(x.reshape(-1, *x.shape[2:]).astype(config.dtype)) for x in (fake, real)]
         renderer["perceptual"] = mean(terms.features_l1(*felt).astype(jnp.float32))
 
     if DISCRIMINATOR in modules:
@@ -253,7 +288,7 @@ def render(
     """
     video = to_float(video)
     carry = carry or start(config, video, mouth_landmarks, rng)
-    seen = observe(config, video, mouth_landmarks, rng, carry["frame"])
+    seen = observe(config, *look(config, video, mouth_landmarks), rng, carry["frame"])
     seen = jnp.concatenate([carry["seen"], seen], axis=1)
     module, count = players(config)[RENDERER], video.shape[1]
 
@@ -264,7 +299,8 @@ def render(
     # Frame by frame: the windows of all frames at once would be seven times the video.
     drawn = jnp.moveaxis(jax.lax.map(draw, jnp.arange(count)), 0, 1)
     carry = {"seen": seen[:, count:], "frame": carry["frame"] + count}
-    return compose(config, drawn, video), carry
+    box, _ = view(config)
+    return box.paste(compose(config, drawn, box.cut(video)), video), carry
 
 
 def measure(
@@ -286,8 +322,9 @@ def measure(
     # A clip that fills the batch has no valid frame; with all of its frames it is finite.
     frames = mask | ~mask.any(axis=1, keepdims=True)
     fake, _ = render(config, variables, real, batch["landmarks"][:, :, MOUTH], rng)
-    still = compose(config, jnp.broadcast_to(real[:, :1], real.shape), real)
-    square = mouth_square(real.shape[-3:-1])
+    still, square = jnp.broadcast_to(real[:, :1], real.shape), mouth_square(real.shape[-3:-1])
+    if not config.view.whole_face:
+        still = square.paste(square.cut(still), real)
     measures = {}
     for prefix, shown in (("", fake), ("still/", still)):
         for suffix, part in (("", lambda x: x), ("_mouth", square.cut)):
