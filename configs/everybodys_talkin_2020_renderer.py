@@ -68,7 +68,15 @@ def renderer(config: ConfigDict, size: str = "") -> ConfigDict:
     )
     # Channels of the first layer and convolutions where the picture is smallest: 75.8 million
     # parameters (paper: 75 million; how they are spread is ours).
-    config.renderer = ConfigDict(dict(width=64, num_layers=5, bottleneck_layers=3))
+    config.renderer = ConfigDict(
+        dict(
+            width=64,
+            num_layers=5,
+            bottleneck_layers=3,
+            # Frames are drawn as changes of the colours around the square (ours, off).
+            residual=False,
+        )
+    )
     # Channels of the first layer, layers that halve, slope of LeakyReLU (ours).
     config.renderer_discriminator = ConfigDict(dict(width=64, num_layers=5, negative_slope=0.2))
     config.loss = ConfigDict(
@@ -104,7 +112,7 @@ def renderer(config: ConfigDict, size: str = "") -> ConfigDict:
 def small(config: ConfigDict) -> None:
     """A quarter of the width, a third of the frame and a higher rate, for two cores."""
     config.view.box = (1 / 2, 1 / 6, 1.0, 5 / 6)
-    config.renderer.update(dict(width=16, bottleneck_layers=1))
+    config.renderer.update(dict(width=16, bottleneck_layers=1, residual=True))
     config.renderer_discriminator.width = 16
     config.data.update(dict(num_frames=13, batch_size=8))
     config.loss.update(dict(perceptual=0.0, num_frames=2))

@@ -24,20 +24,23 @@ class Renderer(nn.Module):
         width: channels of the first layer, doubled at each of the next.
         num_layers: L, strided layers.
         bottleneck_layers: 3x3 convolutions at the smallest size.
+        residual: add what is drawn, which starts at 0, to a given picture (ours).
     """
 
     width: int = 64
     num_layers: int = 5
     bottleneck_layers: int = 3
+    residual: bool = False
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, windows: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, windows: jax.Array, base: jax.Array, train: bool) -> jax.Array:
         """Draws frames.
 
         Args:
             windows: [N, H, W, C], stacked over channels; H and W multiples of 2^L.
+            base: [N, H, W, 3] in [-1, 1], used by `residual` only.
             train: normalise by the batch.
 
         Returns:
@@ -68,7 +71,8 @@ class Renderer(nn.Module):
             if skip is not skips[0]:
                 x = Upsample(skip.shape[-1] // 2, dtype=self.dtype)(x)
                 x = nn.relu(batch_norm(train, **shared)(x))
-        return jnp.tanh(Upsample(3, dtype=self.dtype)(x).astype(jnp.float32))
+        x = Upsample(3, zero=self.residual, dtype=self.dtype)(x).astype(jnp.float32)
+        return jnp.clip(base + x, -1, 1) if self.residual else jnp.tanh(x)
 
 
 class RendererDiscriminator(nn.Module):

@@ -70,6 +70,34 @@ def fill_with_noise(video: jax.Array, square: Square, rng: jax.Array) -> jax.Arr
     return square.paste(noise, video)
 
 
+def fill_from_around(video: jax.Array, square: Square) -> jax.Array:
+    """Fills a square of every frame with the colours around it (ours).
+
+    Each pixel in it becomes the mean of the pixels outside, weighted by a Gaussian of a sixth of
+    the square's height.
+
+    Args:
+        video: float [..., H, W, 3].
+        square: of `mouth_square`, with something of the frame around it.
+
+    Returns:
+        [..., H, W, 3], of which nothing depends on what was in the square.
+    """
+    height, width = video.shape[-3:-1]
+    deviation = (square.bottom - square.top) / 6
+
+    def weights(length):
+        apart = jnp.arange(length)[:, None] - jnp.arange(length)
+        return jnp.exp(-jnp.square(apart) / (2 * deviation**2))
+
+    hole = jnp.zeros((square.bottom - square.top, square.right - square.left, 1))
+    around = square.paste(hole, jnp.ones((height, width, 1)))
+    # The weights of the pixels come as a fourth colour.
+    known = around * jnp.concatenate([video, jnp.ones_like(video[..., :1])], axis=-1)
+    total = jnp.einsum("ih,...hwc,jw->...ijc", weights(height), known, weights(width))
+    return square.paste(square.cut(total[..., :3] / total[..., 3:]), video)
+
+
 def soft_masks(
     landmarks: np.ndarray,
     image_size: Sequence[int],

@@ -11,7 +11,8 @@ that L1 and total variation are of the square alone, while the discriminator and
 the network sees, which `config.view.box` can make a part of the frame; terms are means over pixels
 and colours; the weights of Eq. 4, which is a plain sum; the penalty is on the gradient of the
 discriminator's score by the frame, its heat map held constant, between real frames and drawn ones;
-some frames of each clip are drawn in a step; before the first frame stands the first frame.
+some frames of each clip are drawn in a step; before the first frame stands the first frame; and,
+off unless asked for, frames as changes of the colours around the square.
 """
 
 import functools
@@ -29,7 +30,7 @@ from flax_talk.metrics import reconstruction
 from flax_talk.nets.perceptual import vgg19_features
 from flax_talk.nets.renderer import Renderer, RendererDiscriminator
 from flax_talk.portrait.heat_maps import heat_maps
-from flax_talk.portrait.masks import Square, fill_with_noise, mouth_square
+from flax_talk.portrait.masks import Square, fill_from_around, fill_with_noise, mouth_square
 from flax_talk.systems import step
 from flax_talk.systems.temporal_gan import gather_time, sample_frames
 
@@ -132,20 +133,23 @@ def observe(
     return jnp.concatenate([hidden, maps[..., None]], axis=-1)
 
 
-def cut_windows(config: ConfigDict, seen: jax.Array, index: jax.Array) -> jax.Array:
-    """What the network needs to draw frames, stacked over channels.
+def cut_windows(
+    config: ConfigDict, seen: jax.Array, index: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """What the network needs to draw frames.
 
     Args:
         seen: [B, F - 1 + T, h, w, 4]: a carry's, and what `observe` returns.
         index: [B, K] of the T frames.
 
     Returns:
-        [B K, h, w, 4 F], or 4 (F - 1) where frame t itself is not seen.
+        (windows [B K, h, w, 4 F], stacked over channels, or 4 (F - 1) where frame t itself is not
+        seen; the last frame of each, its square filled from around, [B K, h, w, 3]).
     """
     last = config.view.num_frames - (1 if config.view.whole_face else 0)
     windows = gather_time(seen, index[..., None] + jnp.arange(last))
-    windows = jnp.moveaxis(windows, 2, -2)
-    return windows.reshape(-1, *seen.shape[2:4], 4 * last)
+    windows = jnp.moveaxis(windows, 2, -2).reshape(-1, *seen.shape[2:4], 4 * last)
+    return windows, fill_from_around(windows[..., -4:-1], view(config)[1])
 
 
 def compose(config: ConfigDict, drawn: jax.Array, video: jax.Array) -> jax.Array:
@@ -171,7 +175,7 @@ def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Var
     video = view(config)[0].cut(to_float(batch["video"])[:1, :1])
     seen = jnp.zeros((1, config.view.num_frames, *video.shape[2:4], 4))
     windows = cut_windows(config, seen, jnp.zeros((1, 1), jnp.int32))
-    inputs = {RENDERER: (windows,), DISCRIMINATOR: (video, video[..., 0])}
+    inputs = {RENDERER: windows, DISCRIMINATOR: (video, video[..., 0])}
     return step.init(modules, rng, {name: inputs[name] for name in modules})
 
 
@@ -207,7 +211,7 @@ def losses(
     valid = jnp.broadcast_to(mask.any(axis=1, keepdims=True), index.shape)
     real, maps = gather_time(video, index), gather_time(seen[..., 3], index)
     windows = cut_windows(config, jnp.concatenate([carry["seen"], seen], axis=1), index)
-    fake = compose(config, turn.apply(RENDERER, windows).reshape(real.shape), real)
+    fake = compose(config, turn.apply(RENDERER, *windows).reshape(real.shape), real)
 
     def mean(values):
         return terms.masked_mean(values.reshape(valid.shape), valid, axis_name)
@@ -294,7 +298,7 @@ def render(
 
     def draw(t):
         windows = cut_windows(config, seen, jnp.full((len(video), 1), t))
-        return module.apply(variables[RENDERER], windows, train=False)
+        return module.apply(variables[RENDERER], *windows, train=False)
 
     # Frame by frame: the windows of all frames at once would be seven times the video.
     drawn = jnp.moveaxis(jax.lax.map(draw, jnp.arange(count)), 0, 1)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from flax_talk.portrait.masks import fill_with_noise, mouth_square, soft_masks
+from flax_talk.portrait.masks import fill_from_around, fill_with_noise, mouth_square, soft_masks
 from input_pipeline.faces import canonical_points
 
 
@@ -33,6 +33,22 @@ def test_noise_hides_the_square_and_nothing_else():
     inside = square.cut(hidden)
     assert changed[square.top, square.left] and -0.1 < inside.mean() < 0.1 and inside.std() > 0.5
     assert (inside[0, 0] != inside[0, 1]).all() and (inside[0, 0] != inside[1, 0]).all()
+
+
+def test_a_square_is_filled_from_around():
+    video = np.zeros((2, 32, 24, 3), np.float32) + np.linspace(-1, 1, 24)[:, None]
+    square = mouth_square((32, 24))
+    other = video.copy()
+    square.cut(other)[:] = 9
+    filled = np.asarray(fill_from_around(other, square))
+    rows, columns = slice(square.top, square.bottom), slice(square.left, square.right)
+    around = np.ones((32, 24), bool)
+    around[rows, columns] = False
+    np.testing.assert_array_equal(filled[:, around], video[:, around])
+    # A slope of colours goes on through the square, flatter.
+    slope = np.diff(filled[:, rows, columns], axis=2)
+    assert (slope > 0).all() and np.abs(square.cut(filled) - square.cut(video)).max() < 0.3
+    np.testing.assert_allclose(fill_from_around(np.full_like(video, 0.4), square), 0.4, rtol=1e-5)
 
 
 def test_a_soft_mask_covers_the_landmarks_grows_and_falls_off():

@@ -146,7 +146,7 @@ def test_terms_are_those_of_equation_4(tiny, draw, monkeypatch):
         return {"relu1_2": 2 * images, "relu4_4": images[:, ::2]}
 
     players = {
-        system.RENDERER: Fixed(lambda windows: jnp.asarray(drawn)),
+        system.RENDERER: Fixed(lambda windows, base: jnp.asarray(drawn)),
         system.DISCRIMINATOR: Fixed(judge),
     }
     monkeypatch.setattr(system, "players", lambda *_: players)
