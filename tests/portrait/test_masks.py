@@ -36,7 +36,7 @@ def test_noise_hides_the_square_and_nothing_else():
 
 
 def test_a_square_is_filled_from_around():
-    video = np.zeros((2, 32, 24, 3), np.float32) + np.linspace(-1, 1, 24)[:, None]
+    video = np.zeros((2, 32, 24, 3), np.float32) + np.linspace(-1, 1, 24, dtype=np.float32)[:, None]
     square = mouth_square((32, 24))
     other = video.copy()
     square.cut(other)[:] = 9
@@ -45,9 +45,9 @@ def test_a_square_is_filled_from_around():
     around = np.ones((32, 24), bool)
     around[rows, columns] = False
     np.testing.assert_array_equal(filled[:, around], video[:, around])
-    # A slope of colours goes on through the square, flatter.
-    slope = np.diff(filled[:, rows, columns], axis=2)
-    assert (slope > 0).all() and np.abs(square.cut(filled) - square.cut(video)).max() < 0.3
+    # Colours go over from those on the left to those on the right.
+    assert (np.diff(filled[:, rows, columns], axis=2) > 0).all()
+    assert np.abs(square.cut(filled) - square.cut(video)).mean() < 0.2
     np.testing.assert_allclose(fill_from_around(np.full_like(video, 0.4), square), 0.4, rtol=1e-5)
 
 
