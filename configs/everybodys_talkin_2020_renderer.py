@@ -60,6 +60,8 @@ def renderer(config: ConfigDict, size: str = "") -> ConfigDict:
             # Part of the frame that the networks see: top, left, bottom, right in shares of its
             # height and width (paper: all of it).
             box=(0.0, 0.0, 1.0, 1.0),
+            # Amplitude of the noise in the square, of colours in [-1, 1] (ours).
+            noise=1.0,
             # Deviation of the Gaussians of the heat maps, pixels (ours).
             deviation=1.0,
             # See frames up to t - 1, and draw all of frame t (paper, Table 5).
@@ -111,7 +113,8 @@ def renderer(config: ConfigDict, size: str = "") -> ConfigDict:
 
 def small(config: ConfigDict) -> None:
     """A quarter of the width, a third of the frame and a higher rate, for two cores."""
-    config.view.box = (1 / 2, 1 / 6, 1.0, 5 / 6)
+    # Loud noise drowns the heat maps for longer than a short training lasts.
+    config.view.update(dict(box=(1 / 2, 1 / 6, 1.0, 5 / 6), noise=0.1))
     config.renderer.update(dict(width=16, bottleneck_layers=1, residual=True))
     config.renderer_discriminator.width = 16
     config.data.update(dict(num_frames=13, batch_size=8))

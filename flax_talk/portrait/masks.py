@@ -50,13 +50,16 @@ def mouth_square(image_size: Sequence[int]) -> Square:
     return Square(top, left, min(top + side, height), left + side)
 
 
-def fill_with_noise(video: jax.Array, square: Square, rng: jax.Array) -> jax.Array:
+def fill_with_noise(
+    video: jax.Array, square: Square, rng: jax.Array, amplitude: float = 1.0
+) -> jax.Array:
     """Hides a square of every frame behind uniform noise.
 
     Args:
         video: float [..., H, W, 3] in [-1, 1].
         square: of `mouth_square`.
         rng: [...] keys, one for each frame.
+        amplitude: the noise is between minus and plus this.
 
     Returns:
         [..., H, W, 3], of which nothing depends on what was in the square.
@@ -64,7 +67,7 @@ def fill_with_noise(video: jax.Array, square: Square, rng: jax.Array) -> jax.Arr
     shape = (square.bottom - square.top, square.right - square.left, 3)
 
     def draw(key):
-        return jax.random.uniform(key, shape, video.dtype, -1, 1)
+        return jax.random.uniform(key, shape, video.dtype, -amplitude, amplitude)
 
     noise = jax.vmap(draw)(rng.reshape(-1)).reshape(*video.shape[:-3], *shape)
     return square.paste(noise, video)

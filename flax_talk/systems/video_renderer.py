@@ -128,7 +128,7 @@ def observe(
     """
     frames = number[:, None] + jnp.arange(video.shape[1])
     keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(rng, frames)
-    hidden = fill_with_noise(video, view(config)[1], keys)
+    hidden = fill_with_noise(video, view(config)[1], keys, config.view.noise)
     maps = heat_maps(mouth_landmarks, video.shape[-3:-1], config.view.deviation)
     return jnp.concatenate([hidden, maps[..., None]], axis=-1)
 
