@@ -6,7 +6,7 @@ whose valid counts differ. Equation numbers are those of Vougioukas et al. 2020 
 is named.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,37 @@ def fake_loss(logits: jax.Array) -> jax.Array:
 def generator_loss(logits: jax.Array) -> jax.Array:
     """-log D(G(z)): the non-saturating form of the generator's side (Goodfellow et al. 2014)."""
     return jax.nn.softplus(-logits)
+
+
+def least_squares(scores: jax.Array, wanted: float) -> jax.Array:
+    """Half the squared distance of scores from 1 (real) or 0 (not): LSGAN (Mao et al. 2017)."""
+    return 0.5 * jnp.square(scores - wanted)
+
+
+def gradient_penalty(
+    judge: Callable[[jax.Array], jax.Array], real: jax.Array, fake: jax.Array, share: jax.Array
+) -> jax.Array:
+    """How far a discriminator's slope is from 1 between real and generated (Gulrajani et al. 2017).
+
+    Args:
+        judge: [N, ...] to scores [N], of which each depends on its own row.
+        real, fake: [N, ...].
+        share: [N] in [0, 1]: where on the straight line from `fake` to `real` to look.
+
+    Returns:
+        (|gradient| - 1)^2 of each row: [N].
+    """
+    share = share.reshape(-1, *[1] * (real.ndim - 1))
+    slope = jax.grad(lambda x: judge(x).sum())(share * real + (1 - share) * fake)
+    square = jnp.square(slope).reshape(len(slope), -1).sum(axis=-1)
+    # The small constant keeps the gradient of the root finite at slope zero.
+    return jnp.square(jnp.sqrt(square + 1e-12) - 1)
+
+
+def total_variation(video: jax.Array) -> jax.Array:
+    """Mean absolute difference of neighbouring pixels, down and across: [..., H, W, C] to [...]."""
+    down, across = jnp.diff(video, axis=-3), jnp.diff(video, axis=-2)
+    return sum(jnp.abs(x).mean(axis=(-3, -2, -1)) for x in (down, across))
 
 
 def unit_weights(rates: Sequence[float]) -> jax.Array:

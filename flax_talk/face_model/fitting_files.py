@@ -25,9 +25,7 @@ from flax_talk.face_model.model import (
     transform,
 )
 from input_pipeline import faces, media
-
-FITS = "fits"
-"""Folder of the fits of a prepared data set, in the folder of its version: <clip id>.npz."""
+from input_pipeline.loader import FITS
 
 _DRAWN_PARTS = ("skin", "lips", "eyelids")
 _MESH, _DETECTED, _FITTED = (150, 220, 150), (255, 60, 60), (255, 230, 0)  # RGB

@@ -190,6 +190,7 @@ class ImageEncoder(nn.Module):
         width: channels of the first layer, doubled at each of the next.
         kernel_time: odd size of the kernels over time for videos; 0 for images.
         negative_slope: 0.2 gives LeakyReLU, 0 the ReLU of the paper of 2018 (A.2).
+        norm: batch normalisation behind all but the first layer.
     """
 
     features: int
@@ -197,6 +198,7 @@ class ImageEncoder(nn.Module):
     width: int = 64
     kernel_time: int = 0
     negative_slope: float = 0.2
+    norm: bool = True
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
 
@@ -214,7 +216,7 @@ class ImageEncoder(nn.Module):
                 with_time((2, 2), 1),
                 with_time((1, 1), self.kernel_time // 2),
                 negative_slope=self.negative_slope,
-                norm=i > 0,
+                norm=self.norm and i > 0,
                 dtype=self.dtype,
                 axis_name=self.axis_name,
             )(x, train)

@@ -41,6 +41,7 @@ _SYSTEMS = {
     "speaker_identification": "speaker_identification",
     "audio_to_expression": "audio_to_expression",
     "audio_to_landmark": "audio_to_expression",
+    "video_renderer": "video_renderer",
 }
 
 

@@ -23,13 +23,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from flax_talk import losses as terms
-from flax_talk.errors import UserError
 from flax_talk.images import to_float
-from flax_talk.interop.vgg19 import load_vgg19
 from flax_talk.nets.decoders import SkipDecoder
 from flax_talk.nets.discriminators import FrameDiscriminator
 from flax_talk.nets.encoders import CepstrumEncoder, IdentityEncoder
-from flax_talk.nets.perceptual import Vgg19Weights, vgg19_features
+from flax_talk.nets.perceptual import vgg19_features
 from flax_talk.nets.recurrent import GRU
 from flax_talk.systems import action_units, step
 from flax_talk.systems.action_units import AUDIO2AU, CLASSIFIER, mfcc_windows
@@ -109,28 +107,6 @@ def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Mo
     return modules
 
 
-def vgg19(config: ConfigDict) -> Vgg19Weights | None:
-    """The weights behind the perceptual loss; None if that has none.
-
-    Raises:
-        UserError: the loss has a weight and the config no file.
-    """
-    if config.loss.perceptual == 0:
-        return None
-    if not config.loss.vgg19:
-        raise UserError(
-            f"config.loss.perceptual is {config.loss.perceptual} and config.loss.vgg19 is empty: "
-            "download https://download.pytorch.org/models/vgg19-dcbb9e9d.pth and give its path, "
-            "or set config.loss.perceptual=0"
-        )
-    return _read_vgg19(config.loss.vgg19)
-
-
-@functools.cache
-def _read_vgg19(path: str) -> Vgg19Weights:
-    return load_vgg19(path)
-
-
 def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Variables:
     """Initial variables of every player.
 
@@ -139,9 +115,9 @@ def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Var
         batch: as the loader yields it; only shapes matter.
 
     Raises:
-        UserError: as of `vgg19`, before anything is trained.
+        UserError: as of `step.vgg19`, before anything is trained.
     """
-    vgg19(config)
+    step.vgg19(config)
     modules = players(config)
     units_rng, *keys = jax.random.split(rng, 3)
     variables = action_units.init(config, units_rng, batch)
@@ -212,7 +188,7 @@ def losses(
     valid = jnp.broadcast_to(mask.any(axis=1, keepdims=True), index.shape)
     real_frames, fake_frames = gather_time(video, index), gather_time(fake, index)
 
-    if (weights := vgg19(config)) is not None:  # Eq. 5
+    if (weights := step.vgg19(config)) is not None:  # Eq. 5
         look = functools.partial(vgg19_features, weights, names=config.loss.perceptual_layers)
         real, false = (
             look(x.reshape(-1, *x.shape[2:]).astype(config.dtype))

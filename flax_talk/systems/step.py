@@ -5,11 +5,16 @@ loss and once with its parameters held constant for the generator's; the compile
 So the gradient of the sum of all losses gives every player its own.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
+
+from flax_talk.errors import UserError
+from flax_talk.interop.vgg19 import load_vgg19
+from flax_talk.nets.perceptual import Vgg19Weights
 
 GENERATOR = "generator"
 
@@ -91,3 +96,25 @@ def total(
         metrics |= {f"{player}/{name}": value for name, value in named.items()}
         metrics |= {f"{player}/{name}_weighted": value for name, value in weighted.items()}
     return losses, metrics
+
+
+def vgg19(config: ConfigDict) -> Vgg19Weights | None:
+    """The weights behind the perceptual loss; None if that has none.
+
+    Raises:
+        UserError: the loss has a weight and the config no file.
+    """
+    if config.loss.perceptual == 0:
+        return None
+    if not config.loss.vgg19:
+        raise UserError(
+            f"config.loss.perceptual is {config.loss.perceptual} and config.loss.vgg19 is empty: "
+            "download https://download.pytorch.org/models/vgg19-dcbb9e9d.pth and give its path, "
+            "or set config.loss.perceptual=0"
+        )
+    return _read_vgg19(config.loss.vgg19)
+
+
+@functools.cache
+def _read_vgg19(path: str) -> Vgg19Weights:
+    return load_vgg19(path)

@@ -89,7 +89,7 @@ def test_terms_are_those_of_equations_1_to_8(tiny, draw, monkeypatch):
     monkeypatch.setattr(action_units, "players", lambda *_: {})
     monkeypatch.setattr(system, "mfcc_windows", lambda *_: np.zeros((2, 3, 12, 28)))
     monkeypatch.setattr(system, "sample_frames", lambda *_: index)
-    monkeypatch.setattr(system, "vgg19", lambda config: weights)
+    monkeypatch.setattr(system.step, "vgg19", lambda config: weights)
     monkeypatch.setattr(system, "vgg19_features", look)
     variables = {name: {"params": {}, "batch_stats": {}} for name in players}
     losses, _, metrics = system.losses(tiny, variables, batch, KEYS)
