@@ -188,7 +188,7 @@ def animate_files(
     config = load_config(Path(checkpoint))
     fps, rate = config.data.video_rate, config.data.audio_rate
     crop = _aligned_still(still, detector, config.data)
-    waveform = _speech(audio, text, voice, rate)
+    waveform = read_speech(audio, text, voice, rate)
     model = load_generator(checkpoint)
 
     chunks = animate_chunks(model, crop, waveform, seed, chunk_frames)
@@ -198,8 +198,16 @@ def animate_files(
     return Animation(out, num_frames(config, waveform), fps, model.step)
 
 
-def _speech(audio: str | Path | None, text: str | None, voice: str, rate: int) -> np.ndarray:
-    """The waveform [S] of a recording or of a text."""
+def read_speech(audio: str | Path | None, text: str | None, voice: str, rate: int) -> np.ndarray:
+    """The waveform float [S] of a recording, or of a text that espeak-ng speaks.
+
+    Args:
+        audio, text, voice: as of `animate_files`.
+        rate: Hz of what is returned.
+
+    Raises:
+        UserError: neither or both given, or what cannot be read or said.
+    """
     if (audio is None) == (text is None):
         raise UserError("give either a recording (--audio) or words to speak (--text)")
     if text is None:

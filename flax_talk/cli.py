@@ -117,6 +117,27 @@ def _fit(args: argparse.Namespace) -> None:
         print(text)
 
 
+def _dub(args: argparse.Namespace) -> None:
+    from flax_talk.dub import Finish, dub_files
+
+    if args.until != "finish" and args.keep is None:
+        raise UserError(f"what {args.until} finds is kept in a folder: give --keep DIR")
+    names = ("text", "voice", "keep", "until", "detector", "seed")
+    options = {name: getattr(args, name) for name in names}
+    chosen = {name: getattr(args, name) for name in ("translation", "renderer")}
+    options |= {name: path for name, path in chosen.items() if path}
+    steps = Finish(**{name: not getattr(args, f"no_{name}") for name in Finish._fields})
+    done = dub_files(
+        args.video, args.audio, args.out, steps=steps, visible_mark=args.mark, **options
+    )
+    if args.json:
+        _print_json({**done._asdict(), "path": str(done.path)})
+    else:
+        seconds = done.frames / done.fps
+        fit = f"the face fitted to {done.fit_error:.2f} px"
+        print(f"{done.path}: {done.frames} frames, {seconds:.2f} s, {fit}")
+
+
 def _evaluate(args: argparse.Namespace) -> None:
     from flax_talk.evaluation import report
     from flax_talk.evaluation.evaluate import compare, evaluate
@@ -373,6 +394,28 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="DATA_DIR/NAME/CONFIG", help=help)
 
     add = command(
+        _dub,
+        "dub",
+        "Make the person of a portrait video say a recording, or a text; the mouth alone changes.",
+        "flax-talk dub --video me.mp4 --audio voice.wav --out dubbed.mp4",
+    ).add_argument
+    _add_dubbing(add, "finish")
+    for stage, summary in (
+        ("translate", "Work out what the mouth does by a sound."),
+        ("retime", "Choose frames of a target video that suit a speech."),
+        ("render", "Redraw the mouths of aligned faces."),
+        ("finish", "Put the redrawn mouths back into the target video."),
+    ):
+        out = " --out dubbed.mp4" if stage == "finish" else ""
+        add = command(
+            _dub,
+            stage,
+            f"{summary} A stage of dub; those before it are done first, if need be.",
+            f"flax-talk {stage} --video me.mp4 --audio voice.wav --keep stages{out}",
+        ).add_argument
+        _add_dubbing(add, stage)
+
+    add = command(
         _evaluate,
         "evaluate",
         "Measure a checkpoint on clips of a split, or videos against references of the same names.",
@@ -442,6 +485,36 @@ def _parser() -> argparse.ArgumentParser:
     ).add_argument
     add("--checkpoint", metavar="W", help="folder of a run of train.py")
     return parser
+
+
+def _add_dubbing(add: Callable[..., Any], until: str) -> None:
+    add("--video", required=True, metavar="VIDEO", help="the target: one face in every frame")
+    add("--audio", metavar="WAV", help="sound file, or video with sound")
+    add("--text", metavar="WORDS", help="speak this instead, with espeak-ng")
+    add("--voice", default="en-us", metavar="NAME", help="of --text, such as en-gb-x-rp+f2")
+    if until == "finish":
+        add("--out", required=True, metavar="OUT.mp4", help="video to write")
+    help = "folder for what each stage finds, as npz and as video; a second call goes on there"
+    add("--keep", metavar="DIR", help=help)
+    help = "of audio_to_expression: a run, or exported (default: the one that ships)"
+    add("--translation", metavar="W", help=help)
+    help = "of video_renderer, likewise"
+    add("--renderer", metavar="W", help=help)
+    for step, help in (
+        ("retime", "take the frames of the target in their order"),
+        ("smooth", "leave the landmarks of the mouth as they are"),
+        ("deflicker", "leave the colours as they are drawn"),
+        ("teeth", "leave the teeth as they are drawn"),
+        ("blend", "mix by the soft mask alone, without Poisson blending"),
+    ):
+        add(f"--no-{step}", action="store_true", help=help)
+    add("--detector", default="dlib", metavar="NAME", help="face detector (default: dlib)")
+    add("--seed", type=int, default=0, metavar="N", help="of the noise under the mouth")
+    add("--mark", action="store_true", help="write SYNTHETIC into every frame")
+    if until != "finish":
+        add("--out", help=argparse.SUPPRESS)
+    # Whatever the command is called, the stages before it come first.
+    add("--until", default=until, help=argparse.SUPPRESS)
 
 
 def _add_measures(add: Callable[..., Any]) -> None:

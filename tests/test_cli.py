@@ -13,7 +13,8 @@ import pytest
 from flax_talk import cli
 
 COMMANDS = (
-    *("prepare", "inspect", "label", "animate", "evaluate", "ablate", "export", "import", "info"),
+    *("prepare", "inspect", "label", "fit", "animate", "dub", "translate", "retime", "render"),
+    *("finish", "evaluate", "ablate", "export", "import", "info"),
 )
 
 

@@ -18,7 +18,7 @@ from flax_talk import losses as terms
 from flax_talk.errors import UserError
 from flax_talk.nets.cepstra import mfcc
 from flax_talk.nets.speaker import VGGVox
-from flax_talk.systems.temporal_gan import audio_geometry
+from flax_talk.systems.hearing import audio_geometry
 from input_pipeline.audio import MFCC_RATE, cut_windows, samples_per_frame
 
 Variables = dict[str, dict[str, Any]]
