@@ -18,7 +18,7 @@ from tensorflow_datasets.core.utils.version import list_all_versions
 from flax_talk.errors import UserError
 from input_pipeline import media
 from input_pipeline.datasets import subject_splits
-from input_pipeline.prepare import read_report
+from input_pipeline.datasets.building import read_report
 
 _PRESENT = 0.2  # intensity from which on an action unit counts as present, of 1
 _SHEET_CLIPS = 16

@@ -123,7 +123,7 @@ class Grid(Recordings, skip_registration=True):
     find_clips = staticmethod(find_clips)
     read_clip = staticmethod(read_clip)
     expected_clips = 33_000
-    BUILDER_CONFIGS = aligned_configs()
+    BUILDER_CONFIGS = aligned_configs(length=3.0)
     facts = {
         "description": "Talking faces of the GRID audio-visual sentence corpus (CC BY 4.0), "
         "aligned to a canonical face; one split per speaker.",

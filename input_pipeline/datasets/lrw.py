@@ -86,7 +86,7 @@ class Lrw(Recordings, skip_registration=True):
     find_clips = staticmethod(find_clips)
     read_clip = staticmethod(read_clip)
     expected_clips = 538_766
-    BUILDER_CONFIGS = aligned_configs(max_angle=MAX_ANGLE)
+    BUILDER_CONFIGS = aligned_configs(max_angle=MAX_ANGLE, length=1.16)
     facts = {
         "description": "Nearly frontal talking faces of Lip Reading in the Wild, aligned to a "
         "canonical face; the corpus's own splits.",
