@@ -28,7 +28,7 @@ Examples = list[dict[str, Any]]
 Runner = Callable[[Sequence[Any], Callable[[Any], None], Path], None]
 """Calls a function for each of many clips, anywhere; the path is of a folder for its own files."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 
 
 class ClipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -102,12 +102,12 @@ class ClipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 self._remove_halves()
                 try:
                     super().download_and_prepare(**kwargs)
-                except OSError as error:
-                    if error.errno not in _FULL:
+                except (OSError, RuntimeError) as error:  # array_record raises the latter
+                    if not (reason := next((text for text in _FULL if text in str(error)), None)):
                         raise
                     raise StorageError(
-                        f"{self.data_path} cannot be written ({error.strerror}): make room and run "
-                        "again, what is done is kept"
+                        f"{self.data_path} cannot be written ({reason}): make room and run again, "
+                        "what is done is kept"
                     ) from error
         shutil.rmtree(self.unfinished_path, ignore_errors=True)
 

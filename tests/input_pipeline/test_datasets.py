@@ -1,16 +1,21 @@
 """From tiny corpora in the layouts of their owners to batches."""
 
+import functools
 import json
 
 import av
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
-from configs import temporal_gan_2019_grid
+from configs import syncnet_grid
 from flax_talk import cli
 from flax_talk.errors import UserError
 from flax_talk.face_model.model import load_default
+from flax_talk.systems import get_system
+from flax_talk.training import optimizers, step
 from input_pipeline import faces, loader, media, prepare
 from input_pipeline.datasets import crema_d, folder, get_builder, lrw, subject_splits, tcd_timit
 from input_pipeline.datasets.clips import ClipOptions
@@ -18,7 +23,7 @@ from input_pipeline.inspect import inspect, overlap
 
 pytestmark = pytest.mark.usefixtures("fixed_face")
 
-FRAMES = 8
+FRAMES = 12
 RATE = 50_000
 
 LABELS = """#!MLF!#
@@ -42,8 +47,8 @@ def write(path, content=""):
 def draw(drawn_clip):
     """Writes a drawn clip as mp4, or as the flv files of CREMA-D."""
 
-    def write_clip(path, seed=0):
-        frames, waveform = drawn_clip(seed, FRAMES)
+    def write_clip(path, seed=0, frames=FRAMES):
+        frames, waveform = drawn_clip(seed, frames)
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix != ".flv":
             media.write_video(path, frames, 25.0, waveform, RATE)
@@ -73,14 +78,32 @@ def prepared(name, source, tmp_path):
     return {example["id"].decode(): example for example in examples}, report
 
 
-def load(name, tmp_path, split):
-    """The first batch of a split."""
-    data = temporal_gan_2019_grid.get_config("tiny").data
-    data.update(dataset=name, builder_config="aligned_128x96", data_dir=str(tmp_path / "data"))
-    data.splits.train = split
-    data.update(batch_size=1, num_frames=5, num_workers=0)
-    source = loader.open_source(data, "train")
-    return next(iter(loader.make_loader(source, data, train=True, seed=0)))
+@functools.cache
+def training(config_text):
+    """A state of a small judge, the quickest system to compile, and its train step."""
+    config = ConfigDict(json.loads(config_text))
+    system = get_system(config.system)
+    optimizer = optimizers.make_optimizer(config.optimizer, ["syncnet"], steps_per_epoch=1)
+    init = functools.partial(step.init_state, system, config, optimizer)
+    train = functools.partial(step.train_step, system, config, optimizer, axis_name=None)
+    return jax.jit(init), jax.jit(train)
+
+
+def train_on(name, tmp_path, split):
+    """A training step on the first batch of a split; returns the batch."""
+    config = syncnet_grid.get_config("tiny")
+    config.train.seed = 0
+    init, train = training(config.to_json())
+    config.data.update(dataset=name, data_dir=str(tmp_path / "data"))
+    config.data.update(builder_config="aligned_128x96", batch_size=1, num_workers=0)
+    config.data.splits.train = split
+    source = loader.open_source(config.data, "train")
+    batch = next(iter(loader.make_loader(source, config.data, train=True, seed=0)))
+    before = init(batch)
+    after, metrics = train(before, batch)
+    changes = jax.tree.map(lambda a, b: np.abs(a - b).max(), before.params, after.params)
+    assert np.isfinite(metrics["syncnet/loss"]) and max(jax.tree.leaves(changes)) > 0
+    return batch
 
 
 def test_tcd_timit(draw, tmp_path, caplog):
@@ -111,7 +134,21 @@ def test_tcd_timit(draw, tmp_path, caplog):
     assert examples["s8_sa1"]["phonemes"]["phoneme"] == [b"iy"]
 
     test = tcd_timit.subject_split("temporal_gan_2019", "test")
-    assert load("tcd_timit", tmp_path, test)["video"].shape == (1, 5, 128, 96, 3)
+    assert train_on("tcd_timit", tmp_path, test)["video"].shape == (1, FRAMES, 128, 96, 3)
+
+
+def test_grid(draw, tmp_path):
+    source = tmp_path / "corpus"
+    for name, frames in (("bbaf2n", 75), ("bbaf3s", 75), ("bbaf4p", 50)):
+        draw(source / "s1" / "video" / f"{name}.mp4", frames=frames)
+    write(source / "alignments" / "s1" / "bbaf2n.align", "0 25000 sil\n25000 30000 bin\n")
+    examples, report = prepared("grid", source, tmp_path)
+    assert sorted(examples) == ["s1_bbaf2n", "s1_bbaf3s"]
+    assert examples["s1_bbaf2n"]["words"]["word"] == [b"bin"]
+    ((failed, reason),) = report.failures
+    assert failed == "s1_bbaf4p"
+    assert reason == "wrong length: 2.00 s where 3 s were expected"
+    assert train_on("grid", tmp_path, "s1")["mask"].all()
 
 
 def test_a_damaged_label_file_is_named(tmp_path):
@@ -138,8 +175,7 @@ def test_crema_d(draw, tmp_path):
     assert np.abs(angry["waveform"]).max() > 1000
 
     splits = subject_splits("crema_d")["temporal_gan_2019"]
-    batch = load("crema_d", tmp_path, splits["train"])
-    assert batch["video"].shape == (1, 5, 128, 96, 3) and batch["mask"].all()
+    assert train_on("crema_d", tmp_path, splits["train"])["mask"].all()
 
 
 def test_pointers_of_large_files_are_told_from_videos(tmp_path):
@@ -177,14 +213,15 @@ def test_lrw_keeps_the_nearly_frontal(draw, tmp_path, monkeypatch, fixed_face):
     monkeypatch.setitem(faces.DETECTORS, "dlib", TurnedFace)
     source = tmp_path / "corpus" / "lipread_mp4" / "ABOUT"
     seconds = "Text:  ABOUT\nConf:  3\nDuration: 0.20 seconds\n"
-    grey = np.full((FRAMES, 64, 32, 3), 60, np.uint8)
-    sound = np.full(FRAMES * 2000, 0.1, np.float32)
+    grey = np.full((29, 64, 32, 3), 60, np.uint8)
+    sound = np.full(29 * 2000, 0.1, np.float32)
     for split, number, frames in (
         ("train", 1, grey),
         ("train", 2, grey + 120),
         ("val", 1, grey),
         ("test", 1, grey),
         ("test", 2, grey),
+        ("test", 3, grey[:20]),
     ):
         path = source / split / f"ABOUT_{number:05d}.mp4"
         media.write_video(path, frames, 25.0, sound, RATE)
@@ -197,11 +234,13 @@ def test_lrw_keeps_the_nearly_frontal(draw, tmp_path, monkeypatch, fixed_face):
     reasons = dict(report.failures)
     assert "head is turned: pitch 2, yaw 12, roll -3 degrees" in reasons["train_ABOUT_00002"]
     assert "no line 'Duration" in reasons["test_ABOUT_00002"]
+    assert reasons["test_ABOUT_00003"] == "wrong length: 0.80 s where 1.16 s were expected"
     words = examples["train_ABOUT_00001"]["words"]
     assert words["word"] == [b"about"]
-    np.testing.assert_allclose([words["start"], words["end"]], [[0.06], [0.26]], atol=1e-6)
-    assert load("lrw", tmp_path, "validation")["mask"].all()
-    assert lrw.Lrw.BUILDER_CONFIGS[1].options == ClipOptions(audio_rate=16_000, max_angle=10)
+    np.testing.assert_allclose([words["start"], words["end"]], [[0.48], [0.68]], atol=1e-6)
+    assert train_on("lrw", tmp_path, "validation")["mask"].all()
+    options = ClipOptions(audio_rate=16_000, max_angle=10, length=1.16)
+    assert lrw.Lrw.BUILDER_CONFIGS[1].options == options
 
 
 def openface(rows):
@@ -233,7 +272,7 @@ def test_folder_and_its_inspection(draw, tmp_path, capsys):
     below = np.nextafter(np.float32(0.2), np.float32(0))
     np.testing.assert_array_equal(one["action_units"], np.float32([[0, 0, 0, 0.5, below]] * FRAMES))
     assert examples["three"]["action_units"].shape == (0, 5)
-    assert load("folder", tmp_path, "Ann_Lee + Bob")["mask"].all()
+    assert train_on("folder", tmp_path, "Ann_Lee + Bob")["mask"].all()
 
     config = str(report.path.parent)
     capsys.readouterr()
