@@ -1,5 +1,6 @@
 """From tiny corpora in the layouts of their owners to batches."""
 
+import dataclasses
 import functools
 import json
 
@@ -43,12 +44,32 @@ def write(path, content=""):
     return path
 
 
-@pytest.fixture
-def draw(drawn_clip):
-    """Writes a drawn clip as mp4, or as the flv files of CREMA-D."""
+@functools.cache
+def render(seed):
+    """Frames uint8 [75, 256, 256, 3] of a rendered person, and the sound at `RATE`."""
+    pytest.importorskip("espeakng_loader")
+    from input_pipeline.datasets import synthetic_grid
+
+    config = dataclasses.replace(
+        synthetic_grid.SyntheticGrid.builder_configs["portrait"], audio_rate=RATE
+    )
+    clip = synthetic_grid.render_clip(synthetic_grid.RenderedClip(config, 1, seed))
+    return media.decode_frames(clip["video"]), clip["waveform"].astype(np.float32) / 32767
+
+
+@pytest.fixture(params=["drawn", pytest.param("rendered", marks=pytest.mark.soak)])
+def draw(request, drawn_clip, monkeypatch):
+    """Writes a clip as mp4, or as the flv files of CREMA-D: drawn, or rendered for dlib to find."""
+    if request.param == "rendered":
+        pytest.importorskip("dlib")
+        monkeypatch.setitem(faces.DETECTORS, "dlib", functools.cache(faces.DlibDetector))
 
     def write_clip(path, seed=0, frames=FRAMES):
-        frames, waveform = drawn_clip(seed, frames)
+        if request.param == "drawn":
+            frames, waveform = drawn_clip(seed, frames)
+        else:
+            shown, heard = render(seed)
+            frames, waveform = shown[:frames], heard[: frames * RATE // 25]
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix != ".flv":
             media.write_video(path, frames, 25.0, waveform, RATE)
@@ -202,7 +223,7 @@ def test_head_pose_is_that_of_the_face_model(angles):
     np.testing.assert_allclose(pose, [angles] * 2, atol=0.5)
 
 
-def test_lrw_keeps_the_nearly_frontal(draw, tmp_path, monkeypatch, fixed_face):
+def test_lrw_keeps_the_nearly_frontal(tmp_path, monkeypatch, fixed_face):
     class TurnedFace(fixed_face):
         """Turned by an angle that the file's brightness says."""
 
@@ -241,6 +262,18 @@ def test_lrw_keeps_the_nearly_frontal(draw, tmp_path, monkeypatch, fixed_face):
     assert train_on("lrw", tmp_path, "validation")["mask"].all()
     options = ClipOptions(audio_rate=16_000, max_angle=10, length=1.16)
     assert lrw.Lrw.BUILDER_CONFIGS[1].options == options
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("draw", ["rendered"], indirect=True)
+def test_lrw_of_rendered_clips(draw, tmp_path):
+    source = tmp_path / "corpus" / "lipread_mp4" / "ABOUT"
+    for seed in range(3):
+        path = draw(source / "train" / f"ABOUT_{seed:05d}.mp4", seed, frames=29)
+        write(path.with_suffix(".txt"), "Duration: 0.20 seconds\n")
+    examples, report = prepared("lrw", source.parents[1], tmp_path)
+    assert examples and all("turned" in reason for _, reason in report.failures)
+    assert train_on("lrw", tmp_path, "train")["mask"].all()
 
 
 def openface(rows):

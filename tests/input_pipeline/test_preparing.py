@@ -102,9 +102,7 @@ def test_a_killed_run_goes_on_and_leaves_no_worker(source, tmp_path, expected):
 
     saved, write = [], store._write
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            store, "_write", lambda path, content: (saved.append(path), write(path, content))
-        )
+        patch.setattr(store, "_write", lambda *args: (saved.append(args[0]), write(*args)))
         prepare.prepare("folder", data_dir, source)
     assert len(saved) == CLIPS - len(done) and not set(saved) & set(done)
     assert contents(data_dir) == expected
