@@ -288,7 +288,8 @@ def _parser() -> argparse.ArgumentParser:
         "Tell what a prepared data set holds, and draw some of it on a contact sheet.",
         "flax-talk inspect data/grid/aligned_128x96 --out sheet.png",
     ).add_argument
-    add("folder", metavar="DATA_DIR/NAME/CONFIG", help="such as data/grid/aligned_128x96")
+    help = "such as data/grid/aligned_128x96; data, if it has no other data set"
+    add("folder", metavar="DATA_DIR/NAME/CONFIG", help=help)
     help = "contact sheet to write (default: contact_sheet.png in the folder)"
     add("--out", metavar="OUT.png", help=help)
 

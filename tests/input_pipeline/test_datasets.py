@@ -320,7 +320,7 @@ def test_folder_and_its_inspection(draw, tmp_path, capsys):
     units = {"AU10": 0, "AU14": 0, "AU20": 0, "AU25": 1, "AU26": 0}
     assert told["labels"]["action_units"] == {"clips": third, **units}
     assert media.read_image(told["sheet"]).shape == (3 * (128 + 16), 8 * 96, 3)
-    assert cli.main(["inspect", str(report.path), "--out", str(tmp_path / "s.png")]) == 0
+    assert cli.main(["inspect", str(tmp_path / "data"), "--out", str(tmp_path / "s.png")]) == 0
     assert "split Bob: 2 clips, 0.00 h, 1 speakers" in capsys.readouterr().out
     assert (tmp_path / "s.png").read_bytes()[1:4] == b"PNG"
 
@@ -343,6 +343,15 @@ def test_inspection_tells_what_a_papers_sets_have(drawn_data, tmp_path):
     papers = found.papers["temporal_gan_2019"]
     assert (papers["train"]["clips"], papers["train"]["missing"]) == (8, 15)
     assert (papers["test"]["clips"], papers["validation"]["clips"]) == (3, 0)
+    assert (papers["test"]["paper_clips"], papers["test"]["paper_hours"]) == (9976, 8.31)
+    assert found.expected == 33_000 and "no speaker is in two splits" in str(found)
+
+
+def test_an_inspection_of_several_data_sets_asks_which(tmp_path):
+    for name in ("grid", "lrw"):
+        write(tmp_path / name / "aligned_128x96" / "1.0.0" / "dataset_info.json")
+    with pytest.raises(UserError, match=r"give one of .*grid/aligned_128x96, .*lrw/aligned"):
+        inspect(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tcd_timit", "crema_d", "lrw", "folder"])
@@ -357,4 +366,4 @@ def test_subject_splits_share_no_speaker(name, speakers):
     for sets in subject_splits(name).values():
         parts = [text.split("+") for text in sets.values()]
         assert len(set().union(*parts)) == sum(map(len, parts)) == speakers
-        assert len(sets["test"].split("+")) == 10
+        assert len(sets["test"].split("+")) == (10 if "validation" in sets else 17)
