@@ -6,6 +6,8 @@ Anything can be changed on the command line too: `--config.data.batch_size=4`.
 
 from ml_collections import ConfigDict
 
+from input_pipeline.datasets import subject_splits
+
 # Splits of the checkpoints that ship: rendered people, and GRID without its last clips of s1 and
 # without s26 and s31. What comes twice weighs twice.
 MIXTURE = dict(
@@ -97,6 +99,13 @@ def use_synthetic_grid(config: ConfigDict, tiny: bool = False) -> None:
     builder_config = "tiny" if tiny else "default"
     config.data.update(dict(dataset="synthetic_grid", builder_config=builder_config, prepare=True))
     config.data.splits = ConfigDict(dict(train="train", validation="validation", test="test"))
+
+
+def use_corpus(config: ConfigDict, dataset: str, paper: str) -> None:
+    """Trains a config on a paper's speakers of a recorded corpus, or on the corpus's own splits."""
+    config.data.dataset = dataset
+    own = {split: split for split in ("train", "validation", "test")}
+    config.data.splits = ConfigDict(subject_splits(dataset).get(paper, own))
 
 
 def adam(learning_rate: float, decay: float = 1.0, every: int = 1, after: int = 0) -> ConfigDict:
