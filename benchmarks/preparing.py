@@ -2,9 +2,10 @@
 
     python benchmarks/preparing.py --source GRID/s26 --jobs 1 2
 
-Prints a table: clips per minute, also per process, and how many times as long a clip takes as its
-mere decoding by PyAV (frames and sound, one thread; by the ffmpeg program too where there is one).
-The first clips of each process, which load the detector, are not timed.
+Prints a table: clips per minute, also per minute that a core was busy with them (which other work
+on the machine hardly changes), and how many times as long a core needs as for the mere decoding by
+PyAV (frames and sound, one thread). ffmpeg is timed too where there is one. The first clip of each
+process, which loads the detector, is not timed.
 """
 
 import argparse
@@ -12,11 +13,19 @@ import functools
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
+import psutil
 
-from input_pipeline.datasets.clips import ClipOptions, process_clip, process_clips
+from input_pipeline.datasets.clips import (
+    ClipOptions,
+    Process,
+    process_clip,
+    process_clips,
+)
 from input_pipeline.datasets.recordings import VIDEO_SUFFIXES
 
 
@@ -33,29 +42,41 @@ def main() -> None:
     if not clips:
         parser.error(f"no clip in {args.source}")
 
-    start = time.perf_counter()
-    frames = sum(map(decode, clips))
-    plain = len(clips) / (time.perf_counter() - start)
+    frames, *plain = measure(lambda: sum(map(decode, clips)))
     print(f"{len(clips)} clips of {frames / len(clips):.0f} frames")
-    print("| | processes | clips/minute | per process | times a PyAV decode |")
+    print("| | processes | clips/minute | clips/minute and core | times a PyAV decode |")
     print(f"|{'---|' * 5}")
-    row("PyAV, decode only", 1, plain, plain)
+
+    def row(name: str, jobs: int, seconds: float, busy: float) -> None:
+        cells = (f"{60 * len(clips) / value:.0f}" for value in (seconds, busy))
+        print(f"| {name} | {jobs} | {' | '.join(cells)} | {busy / plain[1]:.1f} |", flush=True)
+
+    row("PyAV, decode only", 1, *plain)
     if program := shutil.which("ffmpeg"):
-        start = time.perf_counter()
-        for clip in clips:
-            command = [program, "-v", "error", "-threads", "1", "-i", clip, "-f", "null", "-"]
-            subprocess.run(command, check=True)
-        row("ffmpeg, decode only", 1, len(clips) / (time.perf_counter() - start), plain)
+        row("ffmpeg, decode only", 1, *measure(lambda: [run(program, clip) for clip in clips])[1:])
     process = functools.partial(process_clip, options=ClipOptions(detector=args.detector))
     for jobs in args.jobs:
-        row("prepared", jobs, prepare_speed(clips, process, jobs), plain)
+        row("prepared", jobs, *prepare(clips, process, jobs))
 
 
-def row(name: str, jobs: int, speed: float, plain: float) -> None:
-    """Prints a row; speeds in clips per second."""
-    each = speed / jobs
-    cells = (name, jobs, f"{60 * speed:.0f}", f"{60 * each:.0f}", f"{plain / each:.1f}")
-    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+def measure(function: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What a function returns, the seconds it takes, and those for which it keeps a core busy."""
+    start, busy = time.perf_counter(), cpu_seconds()
+    result = function()
+    return result, time.perf_counter() - start, cpu_seconds() - busy
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and all its children, also those that have ended."""
+    this = psutil.Process()
+    running = sum(sum(child.cpu_times()[:2]) for child in this.children(recursive=True))
+    return running + sum(this.cpu_times())
+
+
+def run(program: str, clip: Path) -> None:
+    """Decodes with ffmpeg, in one thread."""
+    command = [program, "-v", "error", "-threads", "1", "-i", str(clip), "-f", "null", "-"]
+    subprocess.run(command, check=True)
 
 
 def decode(path: Path) -> int:
@@ -71,15 +92,17 @@ def decode(path: Path) -> int:
     return frames
 
 
-def prepare_speed(clips: list[Path], process, jobs: int) -> float:
-    """Clips per second; the first one of each process is not counted."""
-    start = time.perf_counter()
-    for number, (clip, result) in enumerate(process_clips(clips[:jobs] + clips, process, jobs)):
-        if isinstance(result, str):
-            raise SystemExit(f"{clip}: {result}")
-        if number == jobs - 1:
-            start = time.perf_counter()
-    return len(clips) / (time.perf_counter() - start)
+def prepare(clips: list[Path], process: Process, jobs: int) -> tuple[float, float]:
+    """Seconds and busy seconds of all clips; the first one of each process is not counted."""
+    results = process_clips(clips[:jobs] + clips, process, jobs)
+    for _ in range(jobs):
+        next(results)
+    failed, seconds, busy = measure(
+        lambda: [f"{clip}: {result}" for clip, result in results if isinstance(result, str)]
+    )
+    if failed:
+        raise SystemExit(failed[0])
+    return seconds, busy
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ import errno
 import functools
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.writer import ExampleWriter
+from tensorflow_datasets.proto import tf_example_pb2
 
 import flax_talk
 from flax_talk.errors import UserError
@@ -111,6 +113,9 @@ class ClipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     ) from error
         shutil.rmtree(self.unfinished_path, ignore_errors=True)
 
+    def _example_writer(self) -> ExampleWriter:
+        return _SteadyWriter(self.info.file_format)
+
     def _remove_halves(self) -> None:
         # What TFDS was writing when it was killed.
         for path in Path(self.data_path.parent).glob(f"incomplete.*_{self.version}"):
@@ -165,6 +170,20 @@ class ClipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             for example in self._store.examples(clip):
                 metadata["frames"] = metadata.get("frames", 0) + len(example["video"])
                 yield example["id"], example
+
+
+class _SteadyWriter(ExampleWriter):
+    """Writes the same examples as the same bytes, which TFDS does within one process only.
+
+    A protocol buffer's map, which the features of an example are, is written in an order of chance.
+    """
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> Any:
+        return super().write(path, ((key, _in_order(record)) for key, record in examples))
+
+
+def _in_order(record: bytes) -> bytes:
+    return tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True)
 
 
 @contextlib.contextmanager
