@@ -69,7 +69,9 @@ def draw(request, drawn_clip, monkeypatch):
             frames, waveform = drawn_clip(seed, frames)
         else:
             shown, heard = render(seed)
-            frames, waveform = shown[:frames], heard[: frames * RATE // 25]
+            start = min(30, len(shown) - frames)  # a sentence begins with silence
+            part = slice(start * RATE // 25, (start + frames) * RATE // 25)
+            frames, waveform = shown[start : start + frames], heard[part]
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix != ".flv":
             media.write_video(path, frames, 25.0, waveform, RATE)
