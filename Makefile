@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test lint clean
+.PHONY: demo test soak lint clean
 
 demo: $(READY)
 	$(BIN)/python -m flax_talk.demo --out out
@@ -14,6 +14,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
+
+soak: $(READY)
+	$(BIN)/python -m pytest -m soak --durations 0
 
 lint: $(READY)
 	$(BIN)/ruff check .

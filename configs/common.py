@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
+from input_pipeline.datasets import subject_splits
+
 # Splits of the checkpoints that ship: rendered people, and GRID without its last clips of s1 and
 # without s26 and s31. What comes twice weighs twice.
 MIXTURE = dict(
@@ -117,6 +119,13 @@ def recipe(get_config: Callable[[str], ConfigDict], stages: Sequence[str]) -> Co
         known = (name.removeprefix("runs/") for name in former)
         config.train.initialize_from = ",".join(name for name in known if name in configs)
     return ConfigDict(dict(stages=tuple(stages), recipe=configs))
+
+
+def use_corpus(config: ConfigDict, dataset: str, paper: str) -> None:
+    """Trains a config on a paper's speakers of a recorded corpus, or on the corpus's own splits."""
+    config.data.dataset = dataset
+    own = {split: split for split in ("train", "validation", "test")}
+    config.data.splits = ConfigDict(subject_splits(dataset).get(paper, own))
 
 
 def adam(learning_rate: float, decay: float = 1.0, every: int = 1, after: int = 0) -> ConfigDict:

@@ -54,7 +54,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
     # The summary that `prepare` prints must not mix with JSON.
     with redirect_stdout(sys.stderr if args.json else sys.stdout):
-        report = prepare(args.dataset, args.data_dir, args.source, args.jobs)
+        report = prepare(args.dataset, args.data_dir, args.source, args.jobs, args.beam)
     if args.json:
         failures = [{"id": clip, "reason": reason} for clip, reason in report.failures]
         _print_json({**vars(report), "path": str(report.path), "failures": failures})
@@ -334,6 +334,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", default="data", metavar="DIR", help="where data sets go (default: data)")
     cores = os.cpu_count() or 1
     add("--jobs", type=_positive, default=cores, metavar="N", help="processes (default: all cores)")
+    help = "do it on Apache Beam, with these options of it, such as runner=FlinkRunner"
+    add("--beam", nargs="+", default=(), metavar="NAME=VALUE", help=help)
 
     add = command(
         _inspect,
@@ -341,7 +343,8 @@ def _parser() -> argparse.ArgumentParser:
         "Tell what a prepared data set holds, and draw some of it on a contact sheet.",
         "flax-talk inspect data/grid/aligned_128x96 --out sheet.png",
     ).add_argument
-    add("folder", metavar="DATA_DIR/NAME/CONFIG", help="such as data/grid/aligned_128x96")
+    help = "such as data/grid/aligned_128x96; data, if it has no other data set"
+    add("folder", metavar="DATA_DIR/NAME/CONFIG", help=help)
     help = "contact sheet to write (default: contact_sheet.png in the folder)"
     add("--out", metavar="OUT.png", help=help)
 

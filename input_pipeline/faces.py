@@ -174,26 +174,47 @@ def _interpolate(values: np.ndarray, times: Sequence[int], length: int) -> np.nd
     return filled.reshape(length, *values.shape[1:]).astype(np.float32)
 
 
-def _check_gaps(missing: Sequence[int], max_gap: int) -> None:
+def _long_gaps(missing: Sequence[int], max_gap: int) -> list[range]:
+    """The runs of more than `max_gap` frames among those without a face."""
     # Frames of one run share the difference to their rank.
     runs = itertools.groupby(enumerate(sorted(missing)), key=lambda item: item[1] - item[0])
-    for _, run in runs:
-        frames = [frame for _, frame in run]
-        if len(frames) > max_gap:
-            raise ClipError(f"no face in frames {frames[0]}..{frames[-1]}")
+    frames = [[frame for _, frame in run] for _, run in runs]
+    return [range(run[0], run[-1] + 1) for run in frames if len(run) > max_gap]
 
 
 def detect_video(
     frames: np.ndarray, detector: Detector, detect_every: int = 5, max_gap: int = 10
 ) -> np.ndarray:
-    """Landmarks of the one face of a video.
+    """Landmarks of the one face of a video, which is there throughout.
+
+    As `detect_stretches`, but a run of more than `max_gap` frames without a face is an error.
+
+    Returns:
+        float32 [T, 68, 2], (x, y) in pixels of the frames.
+
+    Raises:
+        ClipError: also for a longer gap.
+    """
+    landmarks, stretches = detect_stretches(frames, detector, detect_every, max_gap)
+    first, *others = stretches
+    if first != range(len(frames)):
+        end = others[0].start if others else len(frames)
+        gap = range(first.start) or range(first.stop, end)
+        raise ClipError(f"no face in frames {gap[0]}..{gap[-1]}")
+    return landmarks
+
+
+def detect_stretches(
+    frames: np.ndarray, detector: Detector, detect_every: int = 5, max_gap: int = 10
+) -> tuple[np.ndarray, list[range]]:
+    """Landmarks of the one face of a video, and the stretches of frames in which it is.
 
     The detector searches every `detect_every`-th frame and the last; in between the box is
     interpolated and only landmarks are placed. Where a search fails, every frame up to the
     neighbouring searches is searched too, and the landmarks of frames without a face are
-    interpolated over at most `max_gap` frames (0.4 s at 25 fps). The largest face counts.
-    A Gaussian of one frame smooths the landmarks over time (ours), because the jitter of
-    independent frames would shake the crops.
+    interpolated; over more than `max_gap` frames (0.4 s at 25 fps) they mean nothing, and a stretch
+    ends there. The largest face counts. A Gaussian of one frame smooths the landmarks over time
+    (ours), because the jitter of independent frames would shake the crops.
 
     Args:
         frames: uint8 [T, H, W, 3], T at least 1.
@@ -202,18 +223,18 @@ def detect_video(
         max_gap: the longest run of frames without a face that is bridged.
 
     Returns:
-        float32 [T, 68, 2], (x, y) in pixels of the frames.
+        Landmarks float32 [T, 68, 2], (x, y) in pixels of the frames, and at least one range of
+        frames.
 
     Raises:
-        ClipError: a longer gap, no face at all, or a second face at least half as large as the
-          first in most of the searched frames.
+        ClipError: no face at all, or a second face at least half as large as the first in most of
+          the searched frames.
     """
     keys = sorted({*range(0, len(frames), detect_every), len(frames) - 1})
     faces = {t: detector(frames[t]) for t in keys}
     for start, end in itertools.pairwise(keys):
         if not (faces[start] and faces[end]):
             faces |= {t: detector(frames[t]) for t in range(start + 1, end)}
-    _check_gaps([t for t, found in faces.items() if not found], max_gap)
     largest = {t: _largest(faces[t]) for t in sorted(faces) if faces[t]}
     if not largest:
         raise ClipError("no face in the video")
@@ -228,7 +249,10 @@ def detect_video(
         if t in largest or t not in faces
     }
     landmarks = _interpolate(np.stack(list(placed.values())), list(placed), len(frames))
-    return gaussian_filter1d(landmarks, _SMOOTHING, axis=0, mode="nearest")
+    gaps = _long_gaps([t for t, found in faces.items() if not found], max_gap)
+    ends = [0, *itertools.chain.from_iterable((gap.start, gap.stop) for gap in gaps), len(frames)]
+    stretches = [range(a, b) for a, b in zip(ends[::2], ends[1::2], strict=True) if a < b]
+    return gaussian_filter1d(landmarks, _SMOOTHING, axis=0, mode="nearest"), stretches
 
 
 def canonical_points(image_size: tuple[int, int] = (128, 96)) -> np.ndarray:

@@ -17,8 +17,8 @@ from tensorflow_datasets.core.utils.version import list_all_versions
 
 from flax_talk.errors import UserError
 from input_pipeline import media, unit_files
-from input_pipeline.datasets import subject_splits
-from input_pipeline.prepare import read_report
+from input_pipeline.datasets import get_builder, paper_counts, subject_splits
+from input_pipeline.datasets.building import read_report
 from input_pipeline.synthetic.articulation import ACTION_UNITS
 
 _PRESENT = 0.2  # intensity from which on an action unit counts as present, of 1
@@ -40,7 +40,9 @@ class Inspection:
         speakers: clips by speaker; empty where the corpus does not say who speaks.
         splits: clips, hours and number of speakers by split.
         overlap: the splits of each speaker who is in several.
-        papers: clips, hours and speakers that are there and missing, by paper and its set.
+        papers: clips, hours and speakers that are there and missing, by paper and its set, and the
+            paper's own clips and hours where it says them.
+        expected: clips of the whole corpus; 0 for unknown.
         labels: rates by feature: the share of clips that have it, and what there is to say of it;
             action units of files beside the records under the name of who found them.
         sheet: the picture that was drawn.
@@ -58,6 +60,7 @@ class Inspection:
     splits: dict[str, dict[str, float]]
     overlap: dict[str, list[str]]
     papers: dict[str, dict[str, dict[str, float]]]
+    expected: int
     labels: dict[str, dict[str, float]]
     sheet: Path
 
@@ -66,13 +69,16 @@ class Inspection:
         people = f"{len(self.speakers)} speakers" if self.speakers else "speakers unknown"
         shortest, median, longest = self.seconds
         lines = [
-            f"{self.path}: {self.clips} clips, {self.hours:.2f} h, {people}, {self.failed} failed",
+            f"{self.path}: {self.clips} clips, {self.hours:.2f} h, {people}, {self.failed} failed"
+            + (f", {self.expected} expected" if self.expected else ""),
             f"crops {height}x{width} at {self.video_rate:g} fps, audio at {self.audio_rate} Hz, "
             f"clips of {shortest:.2f} to {longest:.2f} s, half of them up to {median:.2f} s",
             *self._split_lines(),
         ]
         for speaker, splits in self.overlap.items():
             lines.append(f"OVERLAP {speaker} is in {', '.join(splits)}")
+        if self.speakers and not self.overlap:
+            lines.append("overlap: no speaker is in two splits")
         for name, rates in self.labels.items():
             text = ", ".join(f"{key} {value:.3g}" for key, value in rates.items())
             lines.append(f"label {name}: {text}")
@@ -83,7 +89,12 @@ class Inspection:
             yield f"split {split}: {_counts(facts)}"
         for paper, sets in self.papers.items():
             for split, facts in sets.items():
-                yield f"{paper} {split}: {_counts(facts)}, {facts['missing']} missing"
+                line = f"{paper} {split}: {_counts(facts)}, {facts['missing']} missing"
+                if "paper_clips" in facts:
+                    line += (
+                        f"; in the paper {facts['paper_clips']} clips, {facts['paper_hours']:g} h"
+                    )
+                yield line
 
 
 def _counts(facts: Mapping[str, float]) -> str:
@@ -94,7 +105,7 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
     """Reads all of a prepared data set and draws a contact sheet of it.
 
     Args:
-        folder: DATA_DIR/NAME/CONFIG, or a version in it.
+        folder: DATA_DIR/NAME/CONFIG, or a version in it, or a folder above with no other data set.
         sheet: PNG to write: a row of frames for each of about 16 clips, spread over the splits, the
             last frame with its landmarks; contact_sheet.png in the folder of the config by default.
 
@@ -132,10 +143,8 @@ def inspect(folder: str | Path, sheet: str | Path | None = None) -> Inspection:
         speakers=dict(sum(speakers.values(), Counter())),
         splits=counted,
         overlap=overlap(speakers),
-        papers={
-            paper: {name: _join(counted, text.split("+")) for name, text in sets.items()}
-            for paper, sets in subject_splits(builder.name).items()
-        },
+        papers=_papers(builder.name, counted),
+        expected=_expected(builder.name),
         labels=labels.rates(),
         sheet=sheet,
     )
@@ -151,17 +160,23 @@ def overlap(speakers: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
 
 
 def newest_version(folder: Path) -> Path:
-    """The newest version of a data set in a folder, which may itself be one.
+    """The newest version of the one data set in a folder, which may itself be one.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or several.
     """
     if (folder / "dataset_info.json").is_file():
         return folder
-    versions = list_all_versions(folder)
-    if not versions:
+    depths = ("*", "*/*", "*/*/*")
+    found = [path for depth in depths for path in folder.glob(f"{depth}/dataset_info.json")]
+    configs = sorted({path.parents[1] for path in found})
+    if not configs:
         raise UserError(f"{folder}: no prepared data set: give DATA_DIR/NAME/CONFIG")
-    return folder / str(versions[-1])
+    if len(configs) > 1:
+        raise UserError(
+            f"{folder} has several data sets: give one of {', '.join(map(str, configs))}"
+        )
+    return configs[0] / str(list_all_versions(configs[0])[-1])
 
 
 def _spread(counts: Mapping[str, int]) -> set[tuple[str, int]]:
@@ -193,6 +208,31 @@ def _examples(builder: tfds.core.DatasetBuilder) -> Iterator[tuple[str, int, Map
 
 def _facts(lengths: Sequence[int], speakers: int, rate: float) -> dict[str, float]:
     return {"clips": len(lengths), "hours": sum(lengths) / rate / 3600, "speakers": speakers}
+
+
+def _expected(name: str) -> int:
+    try:
+        return getattr(get_builder(name), "expected_clips", 0)
+    except UserError:  # a data set of somebody else
+        return 0
+
+
+def _papers(
+    name: str, counted: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """See `Inspection.papers`; of a corpus with its own splits they have the same names."""
+    counts = paper_counts(name)
+    texts = subject_splits(name) or {
+        paper: {split: split for split in sets} for paper, sets in counts.items()
+    }
+    found = {
+        paper: {split: _join(counted, text.split("+")) for split, text in sets.items()}
+        for paper, sets in texts.items()
+    }
+    for paper, sets in counts.items():
+        for split, (clips, hours) in sets.items():
+            found[paper][split] |= {"paper_clips": clips, "paper_hours": hours}
+    return found
 
 
 def _join(counted: Mapping[str, Mapping[str, float]], splits: Sequence[str]) -> dict[str, float]:

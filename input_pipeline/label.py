@@ -19,10 +19,10 @@ from tqdm import tqdm
 
 from flax_talk.errors import UserError
 from input_pipeline import blendshapes, media, unit_files
+from input_pipeline.datasets.building import write_report
 from input_pipeline.datasets.clips import process_clips
 from input_pipeline.datasets.folder import read_action_units
 from input_pipeline.inspect import newest_version
-from input_pipeline.prepare import write_report
 from input_pipeline.synthetic.articulation import ACTION_UNITS
 from input_pipeline.unit_files import UnitFile
 

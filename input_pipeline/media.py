@@ -36,10 +36,17 @@ _FALLBACK_AUDIO_RATE = 48_000
 
 
 class Video(NamedTuple):
-    """frames: uint8 [T, H, W, 3] RGB. fps: frames per second."""
+    """Frames at a steady rate, and what the file itself had.
+
+    frames: uint8 [T, H, W, 3] RGB. fps: frames per second. times: seconds at which the frames of
+    the file are shown, float [N], as far as they were read. declared: seconds that the file says it
+    lasts, sound included, or None.
+    """
 
     frames: np.ndarray
     fps: float
+    times: np.ndarray
+    declared: float | None
 
 
 def read_video(source: Source, fps: float = 25.0, max_frames: int | None = None) -> Video:
@@ -63,12 +70,15 @@ def read_video(source: Source, fps: float = 25.0, max_frames: int | None = None)
         stream = _video_stream(container)
         if stream is None:
             raise UserError(f"{_name(source)}: no video stream: give a video file")
-        chosen = _nearest_in_time(_decode(container, stream), stream.average_rate, fps)
+        declared = container.duration / av.time_base if container.duration else None
+        times: list[float] = []
+        interval = float(1 / stream.average_rate) if stream.average_rate else 1 / fps
+        chosen = _nearest_in_time(_decode(container, stream), interval, fps, times)
         size = stream.width, stream.height
         frames = [_upright_rgb(frame, size) for frame in itertools.islice(chosen, max_frames)]
     if not frames:
         raise UserError(f"{_name(source)}: no frame can be decoded: replace the damaged file")
-    return Video(np.stack(frames), fps)
+    return Video(np.stack(frames), fps, np.array(times), declared)
 
 
 def read_audio(source: Source, rate: int) -> np.ndarray:
@@ -271,14 +281,17 @@ def _decode(container: av.container.InputContainer, stream: av.stream.Stream) ->
 
 
 def _nearest_in_time(
-    frames: Iterable[av.VideoFrame], source_rate: Fraction | None, fps: float
+    frames: Iterable[av.VideoFrame], interval: float, fps: float, times: list[float]
 ) -> Iterator[av.VideoFrame]:
-    """For each instant k / fps, the frame presented nearest to it; the earlier of a gap holds."""
-    interval = float(1 / source_rate) if source_rate else 1 / fps
+    """For each instant k / fps, the frame presented nearest to it; the earlier of a gap holds.
+
+    `interval` is that of the source's frames in seconds; their times are added to `times`.
+    """
     shown, shown_time, count = None, 0.0, 0
     for index, frame in enumerate(frames):
         # Raw streams have no time stamps, only a rate.
         time = index * interval if frame.time is None else frame.time
+        times.append(time)
         if shown is None:
             zero = time
         while shown is not None and count / fps < (shown_time + time) / 2 - zero:

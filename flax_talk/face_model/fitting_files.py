@@ -12,7 +12,6 @@ import cv2
 import jax
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.utils.version import list_all_versions
 from tqdm import tqdm
 
 from flax_talk.errors import UserError
@@ -25,6 +24,7 @@ from flax_talk.face_model.model import (
     transform,
 )
 from input_pipeline import faces, media
+from input_pipeline.inspect import newest_version
 from input_pipeline.loader import FITS
 
 _DRAWN_PARTS = ("skin", "lips", "eyelids")
@@ -104,7 +104,7 @@ def fit_data(folder: str | Path) -> FittedData:
     Raises:
         UserError: no data set there, damaged records, or a folder that cannot be written.
     """
-    builder = tfds.builder_from_directory(_version(Path(folder)))
+    builder = tfds.builder_from_directory(newest_version(Path(folder)))
     path = Path(builder.data_path) / FITS
     model = load_default()
     total = sum(split.num_examples for split in builder.info.splits.values())
@@ -184,16 +184,6 @@ def _front(vertices: np.ndarray, triangles: np.ndarray, scale: int) -> np.ndarra
 def _enlarged(points: np.ndarray, scale: int) -> np.ndarray:
     # Pixel centres are at whole numbers, hence the half pixels.
     return np.rint((points + 0.5) * scale - 0.5).astype(np.int32)
-
-
-def _version(folder: Path) -> Path:
-    """The newest version of a data set in a folder, which may itself be one."""
-    if (folder / "dataset_info.json").is_file():
-        return folder
-    versions = list_all_versions(folder)
-    if not versions:
-        raise UserError(f"{folder}: no prepared data set: give DATA_DIR/NAME/CONFIG")
-    return folder / str(versions[-1])
 
 
 def _landmarks(builder: tfds.core.DatasetBuilder) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,6 +1,7 @@
 """TFDS builders, one module per corpus; `get_builder` imports the one that is asked for."""
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flax_talk.errors import UserError
@@ -31,8 +32,20 @@ def subject_splits(name: str) -> dict[str, dict[str, str]]:
 
     None for data sets whose splits are their own, and for those that are not registered.
     """
-    module = importlib.import_module(_BUILDERS[name][0]) if name in _BUILDERS else None
+    module = _module(name)
     return {
         paper: {split: module.subject_split(paper, split) for split in splits}
         for paper, splits in getattr(module, "SUBJECT_SPLITS", {}).items()
     }
+
+
+def paper_counts(name: str) -> dict[str, dict[str, tuple[int, float]]]:
+    """Clips and hours of the papers' sets of the data set `name`, as `subject_splits` has them.
+
+    None for data sets that no paper counts, and for those that are not registered.
+    """
+    return getattr(_module(name), "PAPER_COUNTS", {})
+
+
+def _module(name: str) -> ModuleType | None:
+    return importlib.import_module(_BUILDERS[name][0]) if name in _BUILDERS else None

@@ -69,6 +69,13 @@ SUBJECT_SPLITS: dict[str, dict[str, tuple[int, ...]]] = {
 """Numbers of the actors of the paper's training, validation and test set."""
 
 
+# Of the paper's table; half of its training clips are mirrored copies.
+PAPER_COUNTS: dict[str, dict[str, tuple[int, float]]] = {
+    "temporal_gan_2019": {"train": (5_797, 4.85), "validation": (819, 0.7), "test": (820, 0.68)}
+}
+"""Clips and hours of each paper's training, validation and test set."""
+
+
 def subject_split(name: str, split: str) -> str:
     """TFDS split expression of a paper's set, such as "s1015+s1020"; see `split_expression`."""
     return split_expression(SUBJECT_SPLITS, name, split, "CREMA-D")

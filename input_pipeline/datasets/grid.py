@@ -48,6 +48,22 @@ SUBJECT_SPLITS: dict[str, dict[str, tuple[int, ...]]] = {
 """Speaker numbers of each paper's training, validation and test set."""
 
 
+# Of the tables of both papers; half of their training clips are mirrored copies.
+PAPER_COUNTS: dict[str, dict[str, tuple[int, float]]] = {
+    "temporal_gan_2018": {
+        "train": (15_820, 13.18),
+        "validation": (6_999, 5.83),
+        "test": (9_976, 8.31),
+    },
+    "temporal_gan_2019": {
+        "train": (15_820, 13.2),
+        "validation": (6_999, 5.8),
+        "test": (9_976, 8.31),
+    },
+}
+"""Clips and hours of each paper's training, validation and test set."""
+
+
 def subject_split(name: str, split: str) -> str:
     """TFDS split expression of a paper's set, such as "s9+s20+s23".
 
@@ -123,7 +139,7 @@ class Grid(Recordings, skip_registration=True):
     find_clips = staticmethod(find_clips)
     read_clip = staticmethod(read_clip)
     expected_clips = 33_000
-    BUILDER_CONFIGS = aligned_configs()
+    BUILDER_CONFIGS = aligned_configs(length=3.0)
     facts = {
         "description": "Talking faces of the GRID audio-visual sentence corpus (CC BY 4.0), "
         "aligned to a canonical face; one split per speaker.",

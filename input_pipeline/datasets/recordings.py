@@ -9,8 +9,7 @@ never by preparing again.
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +18,8 @@ from absl import logging
 
 from flax_talk.errors import UserError
 from input_pipeline import faces
-from input_pipeline.datasets.clips import ClipOptions, clip_features, ignore, process_clips
+from input_pipeline.datasets.building import ClipBuilder
+from input_pipeline.datasets.clips import ClipOptions, clip_features, cut
 
 VIDEO_SUFFIXES = (".mpg", ".mp4", ".avi", ".mov", ".mkv", ".flv", ".webm")
 
@@ -60,6 +60,11 @@ def aligned_configs(**options: Any) -> list[RecordingConfig]:
             name="aligned_112x112",
             description="Aligned 112x112 crops, 25 fps, audio at 50 kHz.",
             options=ClipOptions(image_size=(112, 112), **options),
+        ),
+        RecordingConfig(
+            name="aligned_128x96_split",
+            description="As aligned_128x96, but clips are split where the face is lost for longer.",
+            options=ClipOptions(on_gap="split", **options),
         ),
     ]
 
@@ -107,21 +112,14 @@ def read_lines(path: Path) -> list[list[str]]:
     return [line.split() for line in lines if line.strip()]
 
 
-class Recordings(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Builder of a recorded corpus, written as array_record and read back without TensorFlow.
+class Recordings(ClipBuilder, skip_registration=True):
+    """Builder of a recorded corpus; see `ClipBuilder` for its arguments.
 
     An example holds what `clip_features` says and the corpus's own features. `info.metadata` holds
-    image_size [H, W], video_rate, audio_rate and, once prepared, the number of frames.
+    image_size [H, W], video_rate and audio_rate.
 
     A corpus defines what is marked (*); its two functions must be importable by name, since other
     processes run `read_clip`.
-
-    Args:
-        source: folder of the corpus; needed to prepare, not to read.
-        jobs: processes that prepare clips; the files written do not depend on it.
-        progress: called with the number of clips done since its last call.
-
-    `failures` lists the (id, reason) of clips that could not be used, once prepared.
 
     Attributes:
         corpus: (*) its name for people.
@@ -129,11 +127,10 @@ class Recordings(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             UserError where there are none.
         read_clip: (*) function of a clip and its options that returns the example.
         facts: (*) description, homepage, license and citation.
-        expected_clips: (*) how many the whole corpus has; fewer give a warning; 0 for unknown.
+        expected_clips: (*) how many the whole corpus has; other counts give a warning; 0 for
+            unknown.
         extra_metadata: (*) what its `info.metadata` holds beyond that.
     """
-
-    VERSION = tfds.core.Version("1.0.0")
 
     corpus: ClassVar[str]
     find_clips: ClassVar[Callable[[str | Path], dict[str, list[Clip]]]]
@@ -141,20 +138,6 @@ class Recordings(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     facts: ClassVar[Mapping[str, str]]
     expected_clips: ClassVar[int] = 0
     extra_metadata: ClassVar[Mapping[str, Any]] = {}
-
-    def __init__(
-        self,
-        *,
-        source: str | Path | None = None,
-        jobs: int = 1,
-        progress: Callable[[int], object] = ignore,
-        **kwargs: Any,
-    ) -> None:
-        self.source = source
-        self.jobs = jobs
-        self.progress = progress
-        self.failures: list[tuple[str, str]] = []
-        super().__init__(file_format="array_record", **kwargs)
 
     def extra_features(self) -> dict[str, Any]:
         """TFDS features that the corpus has beyond those of every data set."""
@@ -167,7 +150,7 @@ class Recordings(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             raise UserError(f"preparing {self.corpus} needs the folder of the corpus: pass source")
         clips = self.find_clips(self.source)
         count = sum(map(len, clips.values()))
-        if count < self.expected_clips:
+        if self.expected_clips and count != self.expected_clips:
             logging.warning(
                 "%s has %d clips, the whole of %s has %d: going on with these",
                 *(self.source, count, self.corpus, self.expected_clips),
@@ -188,39 +171,23 @@ class Recordings(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             **self.facts,
         )
 
-    def _process(
-        self, clips: Iterable[Clip], jobs: int = 1, progress: Callable[[int], object] = ignore
-    ) -> Iterator[tuple[Clip, dict[str, Any] | str]]:
-        """Each clip with its example, or with the reason why there is none."""
-        read = functools.partial(self.read_clip, options=self.builder_config.options)
-        return process_clips(clips, read, jobs, progress)
+    @property
+    def read_examples(self) -> Callable[[Clip], list[dict[str, Any]]]:
+        return functools.partial(
+            _read_examples, read_clip=self.read_clip, options=self.builder_config.options
+        )
+
+    def settings(self) -> str:
+        return f"{super().settings()} {self.builder_config.options}"
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        del dl_manager  # the corpus is on disk
         faces.get_detector(self.builder_config.options.detector)  # fails now if not installed
-        splits = {}
-        for split, clips in self.clips.items():
-            # TFDS cannot write an empty split, so look for the first usable clip beforehand; in
-            # this process, because that is nearly always the first.
-            outcomes = self._process(clips)
-            failed = list(itertools.takewhile(lambda item: isinstance(item[1], str), outcomes))
-            if len(failed) < len(clips):
-                splits[split] = self._generate_examples(clips)
-            else:
-                self.failures += [(clip.id, reason) for clip, reason in failed]
-                self.progress(len(failed))
-        if not splits:
-            clip_id, reason = self.failures[0]
-            raise UserError(f"no usable {self.corpus} clip in {self.source}: {clip_id}: {reason}")
-        return splits
+        return super()._split_generators(dl_manager)
 
-    def _generate_examples(self, clips: list[Clip]) -> Iterator[tuple[str, dict[str, Any]]]:
-        metadata = self.info.metadata
-        for clip, result in self._process(clips, self.jobs, self.progress):
-            if isinstance(result, str):
-                self.failures.append((clip.id, result))
-            else:
-                metadata["frames"] = metadata.get("frames", 0) + len(result["video"])
-                yield clip.id, result
+
+def _read_examples(
+    clip: Clip, read_clip: Callable[[Clip, ClipOptions], dict[str, Any]], options: ClipOptions
+) -> list[dict[str, Any]]:
+    return cut(read_clip(clip, options), options)

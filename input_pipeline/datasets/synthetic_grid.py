@@ -10,7 +10,6 @@ seed, its speaker and its number, whichever process makes it; three splits share
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,8 @@ import tensorflow_datasets as tfds
 
 from flax_talk.face_model.model import load_default
 from input_pipeline import audio, media
-from input_pipeline.datasets.clips import (
-    clip_features,
-    ignore,
-    process_clips,
-    segment_features,
-)
+from input_pipeline.datasets.building import ClipBuilder
+from input_pipeline.datasets.clips import clip_features, segment_features
 from input_pipeline.speech import Segment, Speech, say
 from input_pipeline.synthetic import articulation
 from input_pipeline.synthetic.appearance import Speaker, make_speaker
@@ -264,7 +259,11 @@ def _place(
     return np.rint(32767 * np.clip(waveform, -1, 1)).astype(np.int16)
 
 
-class SyntheticGrid(tfds.core.GeneratorBasedBuilder):
+def _render_examples(clip: RenderedClip) -> list[dict[str, Any]]:
+    return [render_clip(clip)]
+
+
+class SyntheticGrid(ClipBuilder):
     """Builder of the data set `synthetic_grid`: splits train, validation, test, no speaker in two.
 
     An example holds what `clip_features` says and its truth: phonemes (sequences phoneme, start,
@@ -272,18 +271,10 @@ class SyntheticGrid(tfds.core.GeneratorBasedBuilder):
     `info.metadata["visemes"]`), geometry (float32 [199]), expression (float32 [T, 29]) and pose
     (float32 [T, 6]) of the default face model, from which the landmarks follow exactly,
     action_units (float32 [T, 5] in [0, 1], `articulation.ACTION_UNITS`) and blink (float32 [T], how
-    far the lids are closed). `info.metadata` holds image_size [H, W], video_rate, audio_rate and
-    frames too.
-
-    Args:
-        source: not used, nothing is read.
-        jobs: processes that render; the files written do not depend on it.
-        progress: called with the number of clips done since its last call.
-
-    `failures` lists the (id, reason) of clips that could not be made, once prepared.
+    far the lids are closed). `info.metadata` holds image_size [H, W], video_rate and audio_rate
+    too. Nothing is read, so `ClipBuilder`'s source is not used.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [
         SyntheticGridConfig(
             name="default",
@@ -327,20 +318,6 @@ class SyntheticGrid(tfds.core.GeneratorBasedBuilder):
             audio_rate=16_000,
         ),
     ]
-
-    def __init__(
-        self,
-        *,
-        source: None = None,
-        jobs: int = 1,
-        progress: Callable[[int], object] = ignore,
-        **kwargs: Any,
-    ) -> None:
-        del source
-        self.jobs = jobs
-        self.progress = progress
-        self.failures: list[tuple[str, str]] = []
-        super().__init__(file_format="array_record", **kwargs)
 
     @functools.cached_property
     def clips(self) -> dict[str, list[RenderedClip]]:
@@ -388,17 +365,7 @@ class SyntheticGrid(tfds.core.GeneratorBasedBuilder):
             license="CC0 1.0",
         )
 
-    def _split_generators(
-        self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        del dl_manager  # nothing to download
-        return {split: self._generate_examples(clips) for split, clips in self.clips.items()}
+    read_examples = staticmethod(_render_examples)
 
-    def _generate_examples(self, clips: list[RenderedClip]) -> Iterator[tuple[str, dict[str, Any]]]:
-        metadata = self.info.metadata
-        for clip, result in process_clips(clips, render_clip, self.jobs, self.progress):
-            if isinstance(result, str):
-                self.failures.append((clip.id, result))
-            else:
-                metadata["frames"] = metadata.get("frames", 0) + len(result["video"])
-                yield clip.id, result
+    def settings(self) -> str:
+        return f"{super().settings()} {self.builder_config}"

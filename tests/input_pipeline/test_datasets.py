@@ -1,16 +1,22 @@
 """From tiny corpora in the layouts of their owners to batches."""
 
+import dataclasses
+import functools
 import json
 
 import av
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
-from configs import temporal_gan_2019_grid
+from configs import syncnet_grid
 from flax_talk import cli
 from flax_talk.errors import UserError
 from flax_talk.face_model.model import load_default
+from flax_talk.systems import get_system
+from flax_talk.training import optimizers, step
 from input_pipeline import faces, loader, media, prepare
 from input_pipeline.datasets import crema_d, folder, get_builder, lrw, subject_splits, tcd_timit
 from input_pipeline.datasets.clips import ClipOptions
@@ -18,7 +24,7 @@ from input_pipeline.inspect import inspect, overlap
 
 pytestmark = pytest.mark.usefixtures("fixed_face")
 
-FRAMES = 8
+FRAMES = 12
 RATE = 50_000
 
 LABELS = """#!MLF!#
@@ -38,12 +44,34 @@ def write(path, content=""):
     return path
 
 
-@pytest.fixture
-def draw(drawn_clip):
-    """Writes a drawn clip as mp4, or as the flv files of CREMA-D."""
+@functools.cache
+def render(seed):
+    """Frames uint8 [75, 256, 256, 3] of a rendered person, and the sound at `RATE`."""
+    pytest.importorskip("espeakng_loader")
+    from input_pipeline.datasets import synthetic_grid
 
-    def write_clip(path, seed=0):
-        frames, waveform = drawn_clip(seed, FRAMES)
+    config = dataclasses.replace(
+        synthetic_grid.SyntheticGrid.builder_configs["portrait"], audio_rate=RATE
+    )
+    clip = synthetic_grid.render_clip(synthetic_grid.RenderedClip(config, 1, seed))
+    return media.decode_frames(clip["video"]), clip["waveform"].astype(np.float32) / 32767
+
+
+@pytest.fixture(params=["drawn", pytest.param("rendered", marks=pytest.mark.soak)])
+def draw(request, drawn_clip, monkeypatch):
+    """Writes a clip as mp4, or as the flv files of CREMA-D: drawn, or rendered for dlib to find."""
+    if request.param == "rendered":
+        pytest.importorskip("dlib")
+        monkeypatch.setitem(faces.DETECTORS, "dlib", functools.cache(faces.DlibDetector))
+
+    def write_clip(path, seed=0, frames=FRAMES):
+        if request.param == "drawn":
+            frames, waveform = drawn_clip(seed, frames)
+        else:
+            shown, heard = render(seed)
+            start = min(30, len(shown) - frames)  # a sentence begins with silence
+            part = slice(start * RATE // 25, (start + frames) * RATE // 25)
+            frames, waveform = shown[start : start + frames], heard[part]
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix != ".flv":
             media.write_video(path, frames, 25.0, waveform, RATE)
@@ -73,14 +101,32 @@ def prepared(name, source, tmp_path):
     return {example["id"].decode(): example for example in examples}, report
 
 
-def load(name, tmp_path, split):
-    """The first batch of a split."""
-    data = temporal_gan_2019_grid.get_config("tiny").data
-    data.update(dataset=name, builder_config="aligned_128x96", data_dir=str(tmp_path / "data"))
-    data.splits.train = split
-    data.update(batch_size=1, num_frames=5, num_workers=0)
-    source = loader.open_source(data, "train")
-    return next(iter(loader.make_loader(source, data, train=True, seed=0)))
+@functools.cache
+def training(config_text):
+    """A state of a small judge, the quickest system to compile, and its train step."""
+    config = ConfigDict(json.loads(config_text))
+    system = get_system(config.system)
+    optimizer = optimizers.make_optimizer(config.optimizer, ["syncnet"], steps_per_epoch=1)
+    init = functools.partial(step.init_state, system, config, optimizer)
+    train = functools.partial(step.train_step, system, config, optimizer, axis_name=None)
+    return jax.jit(init), jax.jit(train)
+
+
+def train_on(name, tmp_path, split):
+    """A training step on the first batch of a split; returns the batch."""
+    config = syncnet_grid.get_config("tiny")
+    config.train.seed = 0
+    init, train = training(config.to_json())
+    config.data.update(dataset=name, data_dir=str(tmp_path / "data"))
+    config.data.update(builder_config="aligned_128x96", batch_size=1, num_workers=0)
+    config.data.splits.train = split
+    source = loader.open_source(config.data, "train")
+    batch = next(iter(loader.make_loader(source, config.data, train=True, seed=0)))
+    before = init(batch)
+    after, metrics = train(before, batch)
+    changes = jax.tree.map(lambda a, b: np.abs(a - b).max(), before.params, after.params)
+    assert np.isfinite(metrics["syncnet/loss"]) and max(jax.tree.leaves(changes)) > 0
+    return batch
 
 
 def test_tcd_timit(draw, tmp_path, caplog):
@@ -111,7 +157,21 @@ def test_tcd_timit(draw, tmp_path, caplog):
     assert examples["s8_sa1"]["phonemes"]["phoneme"] == [b"iy"]
 
     test = tcd_timit.subject_split("temporal_gan_2019", "test")
-    assert load("tcd_timit", tmp_path, test)["video"].shape == (1, 5, 128, 96, 3)
+    assert train_on("tcd_timit", tmp_path, test)["video"].shape == (1, FRAMES, 128, 96, 3)
+
+
+def test_grid(draw, tmp_path):
+    source = tmp_path / "corpus"
+    for name, frames in (("bbaf2n", 75), ("bbaf3s", 75), ("bbaf4p", 50)):
+        draw(source / "s1" / "video" / f"{name}.mp4", frames=frames)
+    write(source / "alignments" / "s1" / "bbaf2n.align", "0 25000 sil\n25000 30000 bin\n")
+    examples, report = prepared("grid", source, tmp_path)
+    assert sorted(examples) == ["s1_bbaf2n", "s1_bbaf3s"]
+    assert examples["s1_bbaf2n"]["words"]["word"] == [b"bin"]
+    ((failed, reason),) = report.failures
+    assert failed == "s1_bbaf4p"
+    assert reason == "wrong length: 2.00 s where 3 s were expected"
+    assert train_on("grid", tmp_path, "s1")["mask"].all()
 
 
 def test_a_damaged_label_file_is_named(tmp_path):
@@ -138,8 +198,7 @@ def test_crema_d(draw, tmp_path):
     assert np.abs(angry["waveform"]).max() > 1000
 
     splits = subject_splits("crema_d")["temporal_gan_2019"]
-    batch = load("crema_d", tmp_path, splits["train"])
-    assert batch["video"].shape == (1, 5, 128, 96, 3) and batch["mask"].all()
+    assert train_on("crema_d", tmp_path, splits["train"])["mask"].all()
 
 
 def test_pointers_of_large_files_are_told_from_videos(tmp_path):
@@ -166,7 +225,7 @@ def test_head_pose_is_that_of_the_face_model(angles):
     np.testing.assert_allclose(pose, [angles] * 2, atol=0.5)
 
 
-def test_lrw_keeps_the_nearly_frontal(draw, tmp_path, monkeypatch, fixed_face):
+def test_lrw_keeps_the_nearly_frontal(tmp_path, monkeypatch, fixed_face):
     class TurnedFace(fixed_face):
         """Turned by an angle that the file's brightness says."""
 
@@ -177,14 +236,15 @@ def test_lrw_keeps_the_nearly_frontal(draw, tmp_path, monkeypatch, fixed_face):
     monkeypatch.setitem(faces.DETECTORS, "dlib", TurnedFace)
     source = tmp_path / "corpus" / "lipread_mp4" / "ABOUT"
     seconds = "Text:  ABOUT\nConf:  3\nDuration: 0.20 seconds\n"
-    grey = np.full((FRAMES, 64, 32, 3), 60, np.uint8)
-    sound = np.full(FRAMES * 2000, 0.1, np.float32)
+    grey = np.full((29, 64, 32, 3), 60, np.uint8)
+    sound = np.full(29 * 2000, 0.1, np.float32)
     for split, number, frames in (
         ("train", 1, grey),
         ("train", 2, grey + 120),
         ("val", 1, grey),
         ("test", 1, grey),
         ("test", 2, grey),
+        ("test", 3, grey[:20]),
     ):
         path = source / split / f"ABOUT_{number:05d}.mp4"
         media.write_video(path, frames, 25.0, sound, RATE)
@@ -197,11 +257,25 @@ def test_lrw_keeps_the_nearly_frontal(draw, tmp_path, monkeypatch, fixed_face):
     reasons = dict(report.failures)
     assert "head is turned: pitch 2, yaw 12, roll -3 degrees" in reasons["train_ABOUT_00002"]
     assert "no line 'Duration" in reasons["test_ABOUT_00002"]
+    assert reasons["test_ABOUT_00003"] == "wrong length: 0.80 s where 1.16 s were expected"
     words = examples["train_ABOUT_00001"]["words"]
     assert words["word"] == [b"about"]
-    np.testing.assert_allclose([words["start"], words["end"]], [[0.06], [0.26]], atol=1e-6)
-    assert load("lrw", tmp_path, "validation")["mask"].all()
-    assert lrw.Lrw.BUILDER_CONFIGS[1].options == ClipOptions(audio_rate=16_000, max_angle=10)
+    np.testing.assert_allclose([words["start"], words["end"]], [[0.48], [0.68]], atol=1e-6)
+    assert train_on("lrw", tmp_path, "validation")["mask"].all()
+    options = ClipOptions(audio_rate=16_000, max_angle=10, length=1.16)
+    assert lrw.Lrw.BUILDER_CONFIGS[1].options == options
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("draw", ["rendered"], indirect=True)
+def test_lrw_of_rendered_clips(draw, tmp_path):
+    source = tmp_path / "corpus" / "lipread_mp4" / "ABOUT"
+    for seed in range(3):
+        path = draw(source / "train" / f"ABOUT_{seed:05d}.mp4", seed, frames=29)
+        write(path.with_suffix(".txt"), "Duration: 0.20 seconds\n")
+    examples, report = prepared("lrw", source.parents[1], tmp_path)
+    assert examples and all("turned" in reason for _, reason in report.failures)
+    assert train_on("lrw", tmp_path, "train")["mask"].all()
 
 
 def openface(rows):
@@ -233,7 +307,7 @@ def test_folder_and_its_inspection(draw, tmp_path, capsys):
     below = np.nextafter(np.float32(0.2), np.float32(0))
     np.testing.assert_array_equal(one["action_units"], np.float32([[0, 0, 0, 0.5, below]] * FRAMES))
     assert examples["three"]["action_units"].shape == (0, 5)
-    assert load("folder", tmp_path, "Ann_Lee + Bob")["mask"].all()
+    assert train_on("folder", tmp_path, "Ann_Lee + Bob")["mask"].all()
 
     config = str(report.path.parent)
     capsys.readouterr()
@@ -248,7 +322,7 @@ def test_folder_and_its_inspection(draw, tmp_path, capsys):
     units = {"AU10": 0, "AU14": 0, "AU20": 0, "AU25": 1, "AU26": 0}
     assert told["labels"]["action_units"] == {"clips": third, **units}
     assert media.read_image(told["sheet"]).shape == (3 * (128 + 16), 8 * 96, 3)
-    assert cli.main(["inspect", str(report.path), "--out", str(tmp_path / "s.png")]) == 0
+    assert cli.main(["inspect", str(tmp_path / "data"), "--out", str(tmp_path / "s.png")]) == 0
     assert "split Bob: 2 clips, 0.00 h, 1 speakers" in capsys.readouterr().out
     assert (tmp_path / "s.png").read_bytes()[1:4] == b"PNG"
 
@@ -271,6 +345,15 @@ def test_inspection_tells_what_a_papers_sets_have(drawn_data, tmp_path):
     papers = found.papers["temporal_gan_2019"]
     assert (papers["train"]["clips"], papers["train"]["missing"]) == (8, 15)
     assert (papers["test"]["clips"], papers["validation"]["clips"]) == (3, 0)
+    assert (papers["test"]["paper_clips"], papers["test"]["paper_hours"]) == (9976, 8.31)
+    assert found.expected == 33_000 and "no speaker is in two splits" in str(found)
+
+
+def test_an_inspection_of_several_data_sets_asks_which(tmp_path):
+    for name in ("grid", "lrw"):
+        write(tmp_path / name / "aligned_128x96" / "1.0.0" / "dataset_info.json")
+    with pytest.raises(UserError, match=r"give one of .*grid/aligned_128x96, .*lrw/aligned"):
+        inspect(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["tcd_timit", "crema_d", "lrw", "folder"])
@@ -285,4 +368,4 @@ def test_subject_splits_share_no_speaker(name, speakers):
     for sets in subject_splits(name).values():
         parts = [text.split("+") for text in sets.values()]
         assert len(set().union(*parts)) == sum(map(len, parts)) == speakers
-        assert len(sets["test"].split("+")) == 10
+        assert len(sets["test"].split("+")) == (10 if "validation" in sets else 17)

@@ -25,6 +25,17 @@ class Deadly(str):
         return os._exit, (1,)
 
 
+class Counted:
+    """A function that counts its calls."""
+
+    def __init__(self, function):
+        self.function, self.count = function, 0
+
+    def __call__(self, *args, **kwargs):
+        self.count += 1
+        return self.function(*args, **kwargs)
+
+
 def touch(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
@@ -220,21 +231,31 @@ def test_a_second_run_changes_nothing(prepared, corpus, capsys):
     assert "already prepared, nothing changed" in out
 
 
-def test_an_interrupt_leaves_no_half_data_set(corpus, tmp_path, monkeypatch):
-    def interrupt(bar, count):
-        raise KeyboardInterrupt
+def test_an_interrupted_run_goes_on_where_it_was(prepared, corpus, tmp_path, monkeypatch):
+    class Interrupted(prepare.tqdm):
+        def update(self, count=1):
+            super().update(count)
+            if self.n == 3:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare.tqdm, "update", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(prepare, "tqdm", Interrupted)
         prepare.prepare("grid", tmp_path, corpus)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["metadata.json"]
-    assert not list(tmp_path.rglob("1.0.0*"))
+    assert not list(tmp_path.rglob("1.0.0")) and not list(tmp_path.rglob("incomplete*"))
+    done = {path.stem for path in tmp_path.rglob("*.examples")}
+    assert len(done) == 2
+    monkeypatch.setattr(media, "read_video", (reads := Counted(media.read_video)))
+    prepare.prepare("grid", tmp_path, corpus)
+    assert reads.count == 2
+    data_dir, _ = prepared
+    expected = {path: data for path, (data, _) in contents(data_dir).items()}
+    assert {path: data for path, (data, _) in contents(tmp_path).items()} == expected
 
 
 def test_a_corpus_without_a_usable_clip_gives_a_reason(tmp_path):
     pytest.importorskip("dlib")
     touch(tmp_path / "s1" / "bbaf2n.mpg").write_bytes(b"no video " * 500)
-    with pytest.raises(UserError, match=r"no usable GRID clip.*s1_bbaf2n.*cannot be read"):
+    with pytest.raises(UserError, match=r"no usable clip in .*s1_bbaf2n.*cannot be read"):
         prepare.prepare("grid", tmp_path / "data", tmp_path)
 
 

@@ -1,0 +1,23 @@
+"""Temporal GAN of 2019 (Vougioukas, Petridis, Pantic, IJCV 2020) on LRW.
+
+    python train.py --config configs/temporal_gan_2019_lrw.py --workdir runs/lrw
+
+The paper's sizes, losses and rates as in `temporal_gan_2019_grid`, and the corpus's own split of
+the nearly frontal clips. Not run: the corpus is on application, and it needs an accelerator.
+
+    :small    a quarter of the width, see temporal_gan_2019_grid; not run
+    :tiny     seconds on a CPU, for tests; it learns nothing worth seeing
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, temporal_gan_2019_grid
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The paper's config, or a variant of it."""
+    config = temporal_gan_2019_grid.get_config(variant)
+    common.use_corpus(config, "lrw", "temporal_gan_2019")
+    config.data.num_frames = min(29, config.data.num_frames)
+    config.data.eval_frames = 29  # what a clip has
+    return config
