@@ -169,4 +169,4 @@ def test_mistakes_are_one_line(given, checkpoints, tmp_path, capsys):
     words = [word for pair in words.items() for word in pair]
     assert cli.main(["dub", *words, "--json", "--no-teeth"]) == 0
     assert json.loads(capsys.readouterr().out)["frames"] == 15
-    assert cli.main(["retime", *words]) == 2 and "--out" in capsys.readouterr().err
+    assert cli.main(["retime", *words]) == 2 and "--keep DIR" in capsys.readouterr().err
