@@ -31,6 +31,9 @@ Variables = dict[str, dict[str, Any]]
 ID_REMOVING = "id_removing"
 TRANSLATION = "audio_to_expression"
 
+GENERATING = (TRANSLATION, ID_REMOVING)
+"""Players that `expressions` needs."""
+
 MOUTH_POINTS = 20
 
 _CHUNK = 256

@@ -40,6 +40,9 @@ Carry = dict[str, jax.Array]
 RENDERER = "renderer"
 DISCRIMINATOR = "renderer_discriminator"
 
+GENERATING = (RENDERER,)
+"""Players that `render` needs."""
+
 MOUTH = slice(48, 68)
 """The mouth's among the 68 landmarks."""
 
