@@ -50,18 +50,20 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=0, help="rendered clips to be made again")
     for name, default in (("translation", dub.TRANSLATION), ("renderer", dub.RENDERER)):
         parser.add_argument(f"--{name}", type=Path, default=default, help="run or exported folder")
+    help = "steps that the renderer learns on each target of a pair"
+    parser.add_argument("--adapt", type=int, default=dub.ADAPTATION_STEPS, help=help)
     parser.add_argument("--baseline", type=Path, help="translation without ID-removing")
     parser.add_argument("--landmark", type=Path, help="translation to landmarks")
     args = parser.parse_args()
     if args.pair:
         print("| target, sound | | offset | confidence |\n|---|---|---|---|")
     for video, sound in args.pair:
-        compare(Path(video), Path(sound), args.translation, args.renderer)
+        compare(Path(video), Path(sound), args.translation, args.renderer, args.adapt)
     if args.clips:
         make_again(args)
 
 
-def compare(video: Path, sound: Path, translation: Path, renderer: Path) -> None:
+def compare(video: Path, sound: Path, translation: Path, renderer: Path, adaptation: int) -> None:
     """Prints the synchrony of a dub, of its target, and of the target with the new sound."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "dub.mp4")

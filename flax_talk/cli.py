@@ -126,6 +126,8 @@ def _dub(args: argparse.Namespace) -> None:
     options = {name: getattr(args, name) for name in names}
     chosen = {name: getattr(args, name) for name in ("translation", "renderer")}
     options |= {name: path for name, path in chosen.items() if path}
+    if args.adapt is not None:
+        options["adaptation"] = args.adapt
     steps = Finish(**{name: not getattr(args, f"no_{name}") for name in Finish._fields})
     done = dub_files(
         args.video, args.audio, args.out, steps=steps, visible_mark=args.mark, **options
@@ -503,6 +505,8 @@ def _add_dubbing(add: Callable[..., Any], until: str) -> None:
     add("--translation", metavar="W", help=help)
     help = "of video_renderer, likewise"
     add("--renderer", metavar="W", help=help)
+    help = "of training on the target, which show the renderer its mouth (default: 150)"
+    add("--adapt", type=int, metavar="STEPS", help=help)
     for step, help in (
         ("retime", "take the frames of the target in their order"),
         ("smooth", "leave the landmarks of the mouth as they are"),

@@ -8,10 +8,10 @@ as the model's moves from the fitted to the new expression, so that what a fit m
 stays; faces are redrawn in aligned crops and warped back; what is written says what it is.
 """
 
-import functools
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,8 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
+from tqdm import tqdm
 
 from flax_talk.animate import DEFAULT_VOICE, read_speech
 from flax_talk.errors import UserError
@@ -33,6 +34,8 @@ from flax_talk.portrait import deflicker as flicker
 from flax_talk.systems import audio_to_expression, get_system, video_renderer
 from flax_talk.systems.hearing import audio_geometry
 from flax_talk.training.checkpoints import load_config, load_variables
+from flax_talk.training.optimizers import make_optimizer
+from flax_talk.training.step import TrainState, train_step
 from input_pipeline import faces, media
 from input_pipeline.audio import pad_waveform, resample
 
@@ -48,6 +51,10 @@ TRANSLATION = _CHECKPOINTS / "audio_to_expression"
 RENDERER = _CHECKPOINTS / "video_renderer"
 """The checkpoints that come with the package; `docs/results/dubbing.md` is their card."""
 
+ADAPTATION_STEPS = 150
+"""Of training on the target, by default: a minute or two on two cores."""
+
+_ADAPTING_RATE = 5e-4
 _CHUNK_FRAMES = 25
 
 
@@ -140,7 +147,7 @@ def translate(model: Trained, waveform: np.ndarray, num_frames: int) -> np.ndarr
     return np.asarray(_translate(config, model.variables, audio[None]))[0, :num_frames]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def _translate(config, variables, audio):
     if audio_to_expression.predicts_landmarks(config):
         return audio_to_expression.landmarks(config, variables, audio)
@@ -166,6 +173,53 @@ def place_mouth(
         for e in (expression, target.expression[index])
     )
     return np.asarray(landmarks[index, MOUTH] + new - old, np.float32)
+
+
+def adapt(
+    model: Trained, frames: np.ndarray, landmarks: np.ndarray, steps: int, seed: int = 0
+) -> Trained:
+    """A renderer that has seen the target: it goes on learning on the target's own frames.
+
+    The paper trains on footage of those whom it edits; a renderer that never saw a mouth can only
+    guess it. Windows are drawn at random; the loss is that of the config without a discriminator.
+
+    Args:
+        model: of `systems.video_renderer`.
+        frames: uint8 [T, h, w, 3].
+        landmarks: float [T, 68, 2], pixels.
+        steps: of training; 0 returns the model.
+        seed: of the windows.
+    """
+    if not steps:
+        return model
+    config = ConfigDict(model.config.to_dict())
+    config.loss.update(dict(adversarial=0.0, perceptual=0.0))
+    config.optimizer.renderer.update(dict(learning_rate=_ADAPTING_RATE, decay=1.0))
+    size, canonical = tuple(config.data.image_size), faces.alignment_target(config.data)
+    crops, points, _ = faces.align(frames, landmarks, size, canonical)
+    optimizer = make_optimizer(config.optimizer, [video_renderer.RENDERER], steps)
+    variables = {video_renderer.RENDERER: model.variables[video_renderer.RENDERER]}
+    params = {player: entry["params"] for player, entry in variables.items()}
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats={player: entry["batch_stats"] for player, entry in variables.items()},
+        opt_state=optimizer.init(params),
+        rng=jax.random.key_data(jax.random.key(seed)),
+    )
+    update = jax.jit(partial(train_step, video_renderer, config, optimizer), donate_argnums=0)
+    state = jax.tree.map(jnp.array, state)
+    random, length = np.random.default_rng(seed), config.data.num_frames
+    window = np.arange(length)
+    bar = tqdm(range(steps), desc="learning the face", unit="step", disable=None)
+    for _ in bar:
+        first = random.integers(0, max(1, len(crops) - length + 1), config.data.batch_size)
+        index = first[:, None] + window
+        shown = np.minimum(index, len(crops) - 1)
+        batch = {"video": crops[shown], "landmarks": points[shown], "mask": index < len(crops)}
+        state, metrics = update(state, batch)
+    bar.set_postfix(loss=float(metrics["renderer/loss"]))
+    return model._replace(variables=state.variables)
 
 
 def redraw(
@@ -206,12 +260,12 @@ def redraw(
     return Drawn(np.concatenate(drawn), np.asarray(mouth, np.float32), transforms)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def _begin(config, video, mouth, rng):
     return video_renderer.start(config, video, mouth, rng)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def _render(config, variables, video, mouth, rng, carry):
     shown, carry = video_renderer.render(config, variables, video, mouth, rng, carry)
     return to_uint8(shown), carry
@@ -302,6 +356,7 @@ def dub_files(
     voice: str = DEFAULT_VOICE,
     translation: str | Path = TRANSLATION,
     renderer: str | Path = RENDERER,
+    adaptation: int = ADAPTATION_STEPS,
     steps: Finish = ALL_STEPS,
     keep: str | Path | None = None,
     until: str = "finish",
@@ -321,6 +376,7 @@ def dub_files(
         out: file to write, ending in .mp4; None if `until` is not "finish".
         text, voice: words to speak instead of `audio`, see `input_pipeline.speech.say`.
         translation, renderer: checkpoints of both networks.
+        adaptation: steps that the renderer learns on the target, see `adapt`.
         steps: which steps are taken.
         keep: folder for what each stage finds, which a second call on the same inputs goes on from:
             an npz and a video to look at for each.
@@ -388,9 +444,11 @@ def dub_files(
         mouth = moves if is_aligned else place_mouth(target, points, moves, index)
         if steps.smooth:
             mouth = np.asarray(smoothing.smooth_landmarks(mouth))
-        return redraw(drawing, frames, points, index, mouth, is_aligned, seed)._asdict()
+        model = adapt(drawing, frames, points, adaptation, seed)
+        return redraw(model, frames, points, index, mouth, is_aligned, seed)._asdict()
 
-    drawn = Drawn(**kept("render", render, steps.smooth, seed, (str(renderer), drawing.step)))
+    inputs = steps.smooth, seed, adaptation, (str(renderer), drawing.step)
+    drawn = Drawn(**kept("render", render, *inputs))
     kept.show("render", lambda: _draw_mouths(drawn), sound)
     if until == "render":
         return done(count)
