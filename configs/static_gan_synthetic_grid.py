@@ -5,7 +5,8 @@
 The sizes, losses and rates of `static_gan_grid`, on people who are rendered before training starts:
 nothing to download. Not run: it needs an accelerator.
 
-    :small    the width that two CPU cores can train, see static_gan_grid
+    :small    the width that two CPU cores can train, see static_gan_grid; 400 steps of it are in
+              docs/results/ablation_2018.md
     :tiny     seconds on a CPU, for tests; renders its own data
 
     python train.py --config configs/static_gan_synthetic_grid.py:tiny --workdir runs/tiny
