@@ -5,8 +5,8 @@
 The paper's sizes, losses and rates as in `temporal_gan_2018_grid`, on people who are rendered
 before training starts: nothing to download. Not run: it needs an accelerator.
 
-    :small    the width that two CPU cores can train, see temporal_gan_2018_grid; 400 steps of it and
-              of its ablations are in docs/results/ablation_2018.md
+    :small    the width that two CPU cores can train, see temporal_gan_2018_grid; 400 steps of it
+              and of its ablations are in docs/results/ablation_2018.md
     :tiny     seconds on a CPU, for tests; renders its own data
 
     python train.py --config configs/temporal_gan_2018_synthetic_grid.py:tiny --workdir runs/tiny
