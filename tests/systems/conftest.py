@@ -14,7 +14,7 @@ from flax_talk.systems import get_system
 from flax_talk.training.optimizers import make_optimizer
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def native_convolutions() -> Iterator[None]:
     """XLA's own convolutions, which compile sooner; `tests/nets` shows that ours equal them."""
     with pytest.MonkeyPatch.context() as patch:

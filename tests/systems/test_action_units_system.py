@@ -19,7 +19,7 @@ RATES = (0.1, 0.4, 0.3, 0.8, 0.2)
 def config():
     config = au_talking_head_2021_grid.get_config("tiny_audio2au")
     config.data.update(dict(image_size=(32, 32), num_frames=4))
-    config.action_units.rates = RATES
+    config.action_units.update(dict(rates=RATES, threshold=0.5))
     return config
 
 

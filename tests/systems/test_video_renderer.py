@@ -215,7 +215,7 @@ def test_the_tiny_run_trains_and_is_measured_beside_a_still_mouth(tmp_path, draw
     config.train.max_steps = config.train.checkpoint_every = 2
     scores = train_and_evaluate(config, tmp_path)
     names = {"psnr", "ssim", "psnr_mouth", "ssim_mouth", "l1_mouth"}
-    assert set(scores) == {"step", *names, *(f"still/{name}" for name in names)}
+    assert set(scores) == {"finished", "step", *names, *(f"still/{name}" for name in names)}
     # The square is a part of the frame, and the rest is equal.
     assert np.isfinite(list(scores.values())).all()
     assert scores["psnr"] > scores["psnr_mouth"]

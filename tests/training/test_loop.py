@@ -62,7 +62,8 @@ def test_a_judge_is_trained_by_its_own_measures_and_draws_nothing(config, tmp_pa
     judge.view.box = (0.0, 0.0, 1.0, 1.0)
     judge.train.max_steps = 2
     scores = train_and_evaluate(judge, tmp_path)
-    assert {"step", "exact", "accuracy", "offset", "confidence", "distance"} == set(scores)
+    measured = {"exact", "accuracy", "offset", "confidence", "distance"}
+    assert {"finished", "step", *measured} == set(scores)
     assert list(records(tmp_path, "train/syncnet/loss")) == [1, 2]
     assert records(tmp_path, "validation/")[2]["validation/exact"] == scores["exact"]
     assert not list((tmp_path / "samples").iterdir())
