@@ -72,6 +72,7 @@ def given(scene, checkpoints, tmp_path, monkeypatch):
         out=tmp_path / "out.mp4",
         translation=checkpoints / "expression",
         renderer=checkpoints / "renderer",
+        adaptation=2,
     )
 
 
@@ -105,6 +106,23 @@ def test_what_is_kept_is_not_worked_out_again(given, tmp_path, monkeypatch):
     assert given["out"].read_bytes() == first
     with pytest.raises(AssertionError, match="worked out again"):
         dub.dub_files(**given, keep=keep, seed=3)
+
+
+def test_a_renderer_learns_the_face_of_its_target(scene, checkpoints):
+    frames, landmarks, _ = scene
+    model = dub.load(checkpoints / "renderer", get_system("video_renderer"))
+    assert dub.adapt(model, frames, landmarks, 0) is model
+    adapted = dub.adapt(model, frames, landmarks, 30)
+
+    def error(model):
+        index = np.arange(len(frames))
+        drawn = dub.redraw(model, frames, landmarks, index, landmarks[:, MOUTH])
+        square = masks.mouth_square(drawn.crops.shape[1:3])
+        real = square.cut(faces.align(frames, landmarks, drawn.crops.shape[1:3])[0])
+        return np.abs(square.cut(drawn.crops).astype(float) - real).mean()
+
+    # Noise cannot be drawn, but its mean can, which thirty small steps begin to learn.
+    assert error(adapted) < 0.99 * error(model)
 
 
 def test_the_mouth_stays_where_the_sound_says_what_is_there(scene):
@@ -165,7 +183,8 @@ def test_mistakes_are_one_line(given, checkpoints, tmp_path, capsys):
     ):
         with pytest.raises(UserError, match=message):
             dub.dub_files(**given | changes)
-    words = {f"--{name}": str(value) for name, value in given.items()}
+    words = {f"--{name}": str(value) for name, value in given.items() if name != "adaptation"}
+    words["--adapt"] = "0"
     words = [word for pair in words.items() for word in pair]
     assert cli.main(["dub", *words, "--json", "--no-teeth"]) == 0
     assert json.loads(capsys.readouterr().out)["frames"] == 15
