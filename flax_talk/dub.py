@@ -386,11 +386,13 @@ def dub_files(
         visible_mark: write SYNTHETIC into every frame.
 
     Raises:
-        UserError: a file that is missing or cannot be read, no face or several, no run in a folder,
-            a folder that holds another dubbing, or a place that cannot be written.
+        UserError: a file that is missing or cannot be read, no face throughout, no run in a folder,
+            or a place that cannot be written.
     """
     if until not in STAGES:
         raise UserError(f"no stage {until!r}: use one of {', '.join(STAGES)}")
+    if adaptation < 0:
+        raise UserError(f"{adaptation} steps of adaptation: give 0 or more")
     if until == "finish":
         out = _check_out(out, [video, audio])
     elif keep is None:
@@ -487,9 +489,15 @@ class _Kept:
             return arrays
         arrays, self._is_new = make(), True
         partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
-            np.savez(file, key=self._key, **arrays)
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, key=self._key, **arrays)
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror}): check the folder and its free space"
+            ) from error
         return arrays
 
     def _read(self, path: Path) -> dict[str, np.ndarray] | None:

@@ -178,6 +178,7 @@ def test_mistakes_are_one_line(given, checkpoints, tmp_path, capsys):
         ({"translation": checkpoints / "renderer"}, "holds video_renderer"),
         ({"renderer": tmp_path / "none"}, "none"),
         ({"until": "lunch"}, "no stage 'lunch'"),
+        ({"adaptation": -1}, "give 0 or more"),
         ({"until": "fit", "out": None}, "give one"),
         ({"audio": None}, "--audio"),
     ):
