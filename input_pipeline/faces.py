@@ -10,6 +10,7 @@ missed frames; the light smoothing of the landmarks over time.
 import functools
 import importlib.util
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -90,12 +91,15 @@ class DlibDetector:
         self._search = dlib.get_frontal_face_detector()
         self._predict = dlib.shape_predictor(str(weights))
         self._rectangle = dlib.rectangle
+        # It keeps what it works on, and lets other threads run meanwhile.
+        self._searching = threading.Lock()
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         scale = min(1.0, _DETECTION_SIZE / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         # The detector sees faces from 80 pixels on; doubling the image halves that, slowly.
-        boxes = self._search(small, 0) or self._search(small, 1)
+        with self._searching:
+            boxes = self._search(small, 0) or self._search(small, 1)
         corners = [(b.left(), b.top(), b.right(), b.bottom()) for b in boxes]
         found = [np.array(corner, np.float32) / scale for corner in corners]
         return [Face(box, self.place(image, box)) for box in found]

@@ -62,6 +62,30 @@ def test_chunks_come_one_by_one(model, picture, voice):
     assert sizes == [25, 8]
 
 
+@pytest.mark.parametrize("chunk_frames", [1, 25])
+def test_a_stream_is_the_video_of_the_whole_sound(model, picture, voice, chunk_frames):
+    pieces = np.split(voice, [700, 700, 9_000, 9_001, 41_000])
+    streamed = np.concatenate(list(stream(model, picture, iter(pieces), 3, chunk_frames)))
+    whole = animate(model, picture, voice, seed=3)
+    assert len(streamed) == len(whole)
+    difference = np.abs(streamed.astype(int) - whole)
+    assert difference.max() <= (0 if chunk_frames == 25 else 1)
+
+
+def test_a_frame_is_there_as_soon_as_its_sound_is(model, picture):
+    asked = 0
+
+    def arriving():
+        nonlocal asked
+        for _ in range(10):
+            asked += 1
+            yield np.zeros(STRIDE, np.float32)
+
+    waits = [asked - number for number, _ in enumerate(stream(model, picture, arriving(), 0, 1), 1)]
+    # A window of 0.2 s reaches two frames beyond its own, 80 ms.
+    assert waits == [2] * 8 + [1, 0]
+
+
 def test_same_seed_same_video(model, picture, voice):
     first, again, other = (animate(model, picture, voice, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -88,6 +112,8 @@ def test_refuses_what_it_would_misread(model, picture, voice):
         animate(model, picture, (32767 * voice).astype(np.int16))
     with pytest.raises(UserError, match="chunk_frames=0"):
         animate(model, picture, voice, chunk_frames=0)
+    with pytest.raises(UserError, match=r"not float32 \[1, 2000\]"):
+        list(stream(model, picture, [voice[:STRIDE], voice[None, :STRIDE]]))
 
 
 @pytest.fixture(scope="session")

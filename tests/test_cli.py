@@ -80,6 +80,15 @@ def test_animate_tells_what_it_wrote(files, capsys):
     assert told == {"path": str(files["--out"]), "frames": 12, "fps": 25.0, "step": 3}
 
 
+def test_animate_hears_standard_input(files):
+    words = [str(word) for pair in files.items() for word in pair]
+    words[words.index("--audio") + 1] = "-"
+    command = [sys.executable, "-m", "flax_talk.cli", "animate", *words, "--json"]
+    with files["--audio"].open("rb") as sound:
+        told = subprocess.check_output(command, stdin=sound)
+    assert json.loads(told)["frames"] == 12
+
+
 def test_export_as_json(tiny_run, capsys, tmp_path):
     words = ["export", "--checkpoint", str(tiny_run), "--out", str(tmp_path / "out"), "--json"]
     assert cli.main(words) == 0
@@ -159,6 +168,11 @@ def test_a_run_without_a_checkpoint_yet(files, tiny_run, capsys, tmp_path):
         ["dance"],
         ["info", "--verbose"],
         ["animate", "--still", "a.png"],
+        ["animate", "--batch", "pairs.csv"],
+        ["animate", "--batch", "pairs.csv", "--out-dir", "out"],
+        ["animate", "--batch", "pairs.csv", "--out-dir", "out", "--text", "hello"],
+        ["dub", "--video", "a.mp4", "--audio", "a.wav"],
+        ["dub", "--batch", "pairs.csv", "--out-dir", "out", "--keep", "kept"],
         ["prepare", "grid", "--source", "nowhere", "--jobs", "0"],
         ["prepare", "grid", "--source", "nowhere", "--jobs", "many"],
         ["prepare", "grid", "--source", "nowhere"],
