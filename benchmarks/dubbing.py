@@ -15,7 +15,7 @@ landmarks, for the rows of Song et al. 2020, Tables 1, 2 and 6, and for the mout
 move. Rows of checkpoints that are not given are left out.
 
 Stages are timed on such a clip, for each of its frames, with and without each step of finishing,
-beside what the paper's section 4.1 says of a GTX 1060 and an i7-8700. Prints Markdown.
+beside what the paper says of a GTX 1060 and an i7-8700. Prints Markdown.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How soon each command answers: python benchmarks/startup.py
 
 Seconds of `--help`, and until a command that was called for a file that is not there says so, which
-is when all that it imports is imported: the best of some rounds, all commands in turns, beside a
+is when all that it imports is there: the best of some rounds, all commands in turns, beside a
 Python that does nothing. Then what takes longest to import.
 """
 

@@ -1,8 +1,12 @@
 """A still and a voice become a video: in chunks as in one go, and from files to a file."""
 
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from configs.temporal_gan_2019_grid import get_config
 from flax_talk.animate import animate, animate_files, load_generator, stream
@@ -147,6 +151,26 @@ def test_the_file_shows_what_animate_returns(tiny_run, model, recording, tmp_pat
     still, voice = read_video(recording).frames[0], read_audio(recording, RATE)
     write_video(direct, animate(model, still, voice, seed=4), 25)
     np.testing.assert_array_equal(read_video(out).frames, read_video(direct).frames)
+
+
+@pytest.mark.soak
+def test_memory_does_not_grow_with_the_sound(tiny_run, recording, tmp_path):
+    script = """
+import resource, sys
+from flax_talk.animate import animate_files
+still, checkpoint, *sounds = sys.argv[1:]
+for sound in sounds:
+    animate_files(still, sound, sound + ".mp4", checkpoint, detector="none", chunk_frames=5)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    sounds = [tmp_path / f"{seconds}.wav" for seconds in (10, 240)]
+    for path in sounds:
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * int(path.stem))
+        soundfile.write(path, noise, 16_000)
+    words = [sys.executable, "-c", script, recording, tiny_run, *sounds]
+    short, long = map(float, subprocess.check_output(words, text=True).split())
+    # The waveform alone, at the two rates it is needed at, would be 94 MB.
+    assert long - short < 30
 
 
 def test_speaks_a_text(tiny_run, recording, tmp_path):
