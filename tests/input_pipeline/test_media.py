@@ -201,6 +201,10 @@ def test_sound_is_read_from_a_pipe(tmp_path):
     with subprocess.Popen(["cat", tmp_path / "a.wav"], stdout=subprocess.PIPE) as cat:
         read = np.concatenate(list(media.read_audio_chunks(cat.stdout, 16_000)))
     np.testing.assert_array_equal(read, media.read_audio(tmp_path / "a.wav", 16_000))
+    # Less than one sample at the rate that is asked for.
+    soundfile.write(tmp_path / "a.wav", sound[:1], 48_000)
+    with pytest.raises(UserError, match=f"{tmp_path}/a.wav: no sound can be decoded"):
+        media.read_audio(tmp_path / "a.wav", 16_000)
 
 
 def test_failed_writing_leaves_nothing(tmp_path):
