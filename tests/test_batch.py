@@ -59,7 +59,9 @@ def test_makes_what_it_can_and_says_what_not(table, tiny_run, tmp_path):
     assert {p: len(media.read_video(p).frames) for p in videos} == videos
     failed = {int(line["row"]): line["reason"] for line in reports(out)}
     assert list(failed) == [2, 5, 6, 7] == [failure.row for failure in done.failures]
-    for row, reason in zip(failed, ("no such file", "decoded", "--audio", "no still"), strict=True):
+    for row, reason in zip(
+        failed, ("no such file", "note.png", "--audio", "no still"), strict=True
+    ):
         assert reason in failed[row] and "\n" not in failed[row]
     # Side by side with others, a row gives what it gives alone.
     animate_files(
