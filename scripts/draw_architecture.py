@@ -9,30 +9,29 @@ part of the generator, or another player. Shapes are height x width x channels, 
 clips and frames.
 """
 
+import argparse
 import functools
+import importlib
 import itertools
 import math
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from absl import app, flags
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from flax_talk import figures
 from flax_talk.systems import generating_players, get_system
 from flax_talk.systems.hearing import audio_geometry
 from input_pipeline.loader import TEXT_LENGTH
-
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, `configs/NAME.py:VARIANT`.")
-_OUT = flags.DEFINE_string("out", None, "PNG file.")
 
 QUIET = ("BatchNorm", "Dropout")
 """Layers that keep the shape of their input."""
@@ -139,6 +138,7 @@ def _flow(jaxpr: Jaxpr, arriving: list[set], edges: set[tuple[str, str]]) -> lis
     def of(atom) -> set:
         return reach.get(atom, set()) if not hasattr(atom, "val") else set()
 
+    used = {id(x) for eqn in jaxpr.eqns for x in eqn.invars} | set(map(id, jaxpr.outvars))
     for eqn in jaxpr.eqns:
         incoming = [of(x) for x in eqn.invars]
         everything = set().union(*incoming)
@@ -150,9 +150,9 @@ def _flow(jaxpr: Jaxpr, arriving: list[set], edges: set[tuple[str, str]]) -> lis
         ]
         if eqn.primitive.name == "name":
             direction, _, name = eqn.params["name"].partition(":")
-            if direction == "in":
+            if direction == "in" and id(eqn.outvars[0]) in used:
                 edges |= {(source, name) for source in everything}
-            else:
+            elif direction == "out":
                 outgoing = [{name}]
         elif len(inner) == 1 and len(inner[0].invars) == len(incoming):
             outgoing = _flow(inner[0], incoming, edges)
@@ -262,15 +262,19 @@ def _lines(layers: list[tuple[str, tuple[int, ...]]]) -> list[tuple[str, str]]:
     ]
 
 
-def main(argv: list[str]) -> None:
-    """Writes the picture of the config."""
-    config = _CONFIG.value.copy_and_resolve_references()
+def main() -> None:
+    """Writes the picture of one config."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--config", required=True, help="NAME[:VARIANT] of a file in configs/")
+    parser.add_argument("--out", type=Path, required=True, help="PNG file")
+    options = parser.parse_args()
+    name, _, variant = options.config.partition(":")
+    config = importlib.import_module(f"configs.{name}").get_config(variant)
     if "perceptual" in config.loss:
         # What VGG-19 sees is no network of the system, and its weights are not here.
         config.loss.perceptual = 0.0
-    figures.save(draw(*trace(config)), _OUT.value)
+    figures.save(draw(*trace(config)), options.out)
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "out"])
-    app.run(main)
+    main()
