@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test soak lint clean
+.PHONY: demo test soak notebooks lint clean
 
 demo: $(READY)
 	$(BIN)/python -m flax_talk.demo --out out
@@ -17,6 +17,9 @@ test: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak --durations 0
+
+notebooks: $(READY)
+	$(BIN)/jupytext --to ipynb colabs/*.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
