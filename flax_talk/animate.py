@@ -1,16 +1,16 @@
-"""Animates a still with a voice: the generator of a trained run, from files to a file.
+"""Animates a still with a voice: the generator of a trained run, from sound or files to a file.
 
-The generator runs over chunks of a fixed number of frames, each continuing the recurrent state of
-the one before, so that one compiled program serves any length and the memory in use does not
-grow with it. Ours: what is written says in its tags that it is synthetic, as the ethics of the
-papers ask.
+Sound is a stream: the generator runs over chunks of a fixed number of frames as soon as their
+sound is there, each continuing the recurrent state of the one before, so that one compiled program
+serves any length and the memory in use does not grow with it. A whole file is a stream in one
+piece. Ours: what is written says in its tags that it is synthetic, as the ethics of the papers ask.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import jax
@@ -24,7 +24,7 @@ from flax_talk.labelling import mark, synthetic_tags
 from flax_talk.systems import generating_players, get_system
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import faces, media
-from input_pipeline.audio import crop_padded, pad_waveform, resample
+from input_pipeline.audio import pad_chunks, resample
 from input_pipeline.speech import say
 
 CHUNK_FRAMES = 25
@@ -100,19 +100,34 @@ def animate(
     Raises:
         UserError: a still or waveform of another shape or dtype.
     """
-    return np.concatenate(list(animate_chunks(model, still, waveform, seed, chunk_frames)))
+    return np.concatenate(list(stream(model, still, [waveform], seed, chunk_frames)))
 
 
-def animate_chunks(
+def stream(
     model: Generator,
     still: np.ndarray,
-    waveform: np.ndarray,
+    chunks: Iterable[np.ndarray],
     seed: int = 0,
     chunk_frames: int = CHUNK_FRAMES,
 ) -> Iterator[np.ndarray]:
-    """The video of `animate` in pieces of `chunk_frames`, the last one shorter.
+    """The video of `animate`, made while its sound arrives.
 
-    Arguments and errors are those of `animate`; each piece is made when it is asked for.
+    A frame needs the sound of half a window after its middle, and `chunk_frames` frames are made at
+    once: with windows of 0.2 s and one frame at a time it follows 80 ms after the last sound of its
+    own. No more sound is held than that.
+
+    Args:
+        model, still, seed: as of `animate`.
+        chunks: float [S] mono in [-1, 1] at the config's audio_rate, of any lengths; asked for one
+            by one, when the sound before is used up.
+        chunk_frames: frames generated at a time.
+
+    Yields:
+        uint8 [chunk_frames, H, W, 3] RGB, the last one shorter. Together, and up to the rounding
+        of single pixels, they are what `animate` makes of the whole sound, however it is cut.
+
+    Raises:
+        UserError: as `animate`.
     """
     config = model.config
     size = tuple(config.data.image_size)
@@ -121,32 +136,33 @@ def animate_chunks(
             f"the still must be uint8 {[*size, 3]}, not {still.dtype} {list(still.shape)}: "
             "align it with input_pipeline.faces.align_still"
         )
+    if chunk_frames < 1:
+        raise UserError(f"chunk_frames={chunk_frames}: generate at least 1 frame at a time")
+
+    stride, window = get_system(config.system).audio_geometry(config)
+    constants = (config, model.variables, jnp.asarray(still)[None], jax.random.key(seed)[None])
+    carry = None
+    for audio, count in pad_chunks(map(_checked, chunks), chunk_frames, stride, window):
+        if carry is None:
+            carry = _initial_carry(*constants, audio[None, :window])
+        video, carry = _generate(*constants, audio[None], carry)
+        yield np.asarray(video)[:count]
+
+
+def _checked(waveform: np.ndarray) -> np.ndarray:
     if waveform.ndim != 1 or not np.issubdtype(waveform.dtype, np.floating):
         raise UserError(
             f"the waveform must be float [S], not {waveform.dtype} {list(waveform.shape)}: "
             "read it with input_pipeline.media.read_audio"
         )
-    if chunk_frames < 1:
-        raise UserError(f"chunk_frames={chunk_frames}: generate at least 1 frame at a time")
-
-    stride, window = get_system(config.system).audio_geometry(config)
-    total = num_frames(config, waveform)
-    padded_total = -(-total // chunk_frames) * chunk_frames
-    # Cut to the frames first: sound after the last frame must not reach its window.
-    padded = pad_waveform(waveform[: total * stride], padded_total, stride, window)
-    constants = (config, model.variables, still[None], jax.random.key(seed)[None])
-    carry = _initial_carry(*constants, padded[None, :window])
-    for start in range(0, total, chunk_frames):
-        audio = crop_padded(padded, start, chunk_frames, stride, window)
-        video, carry = _generate(*constants, audio[None], carry)
-        yield np.asarray(video)[: total - start]
+    return waveform
 
 
 def animate_files(
     still: str | Path,
-    audio: str | Path | None,
+    audio: str | Path | BinaryIO | None,
     out: str | Path,
-    checkpoint: str | Path = SHIPPED,
+    checkpoint: str | Path | Generator = SHIPPED,
     *,
     text: str | None = None,
     voice: str = DEFAULT_VOICE,
@@ -159,13 +175,16 @@ def animate_files(
 
     The video (H.264 and AAC) shows the aligned face, is as long as the speech to the nearest
     frame, and has a `title` and a `comment` that call it synthetic. It appears complete or not
-    at all.
+    at all. Sound is read and frames are written as they come: an hour takes no more memory than a
+    minute.
 
     Args:
         still: image file, or video file, whose first frame is taken.
-        audio: audio file, or video file with sound; None where `text` is given.
+        audio: audio file, or video file with sound, or such a file opened for reading bytes, which
+            may be a pipe; None where `text` is given.
         out: file to write, ending in .mp4; its folder is created.
-        checkpoint: folder that a run was trained in, or an exported checkpoint.
+        checkpoint: folder that a run was trained in, or an exported checkpoint; or what
+            `load_generator` made of it.
         text: words to speak instead of `audio`.
         voice: of the text, see `input_pipeline.speech.say`.
         seed, chunk_frames: as in `animate`.
@@ -181,29 +200,44 @@ def animate_files(
     out = Path(out)
     if out.suffix.lower() != ".mp4":
         raise UserError(f"{out}: only mp4 is written: give --out a name that ends in .mp4")
-    inputs = [Path(path) for path in (still, audio) if path is not None]
+    inputs = [Path(path) for path in (still, audio) if isinstance(path, str | Path)]
     if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
         raise UserError(f"{out}: would overwrite its own input: give --out another name")
     # What is quick to find wrong comes first; the weights are the slowest to read.
-    config = load_config(Path(checkpoint))
+    given = isinstance(checkpoint, Generator)
+    config = checkpoint.config if given else load_config(Path(checkpoint))
     fps, rate = config.data.video_rate, config.data.audio_rate
     crop = _aligned_still(still, detector, config.data)
-    waveform = read_speech(audio, text, voice, rate)
-    model = load_generator(checkpoint)
+    heard, written = itertools.tee(speech_chunks(audio, text, voice, rate))
+    model = checkpoint if given else load_generator(checkpoint)
 
-    chunks = animate_chunks(model, crop, waveform, seed, chunk_frames)
-    frames = itertools.chain.from_iterable(chunks)
+    frames = itertools.chain.from_iterable(stream(model, crop, heard, seed, chunk_frames))
     frames = mark(frames) if visible_mark else frames
-    media.write_video(out, frames, fps, waveform, rate, synthetic_tags(config.system))
-    return Animation(out, num_frames(config, waveform), fps, model.step)
+    count = media.write_video(out, frames, fps, written, rate, synthetic_tags(config.system))
+    return Animation(out, count, fps, model.step)
 
 
-def read_speech(audio: str | Path | None, text: str | None, voice: str, rate: int) -> np.ndarray:
+def read_speech(
+    audio: str | Path | BinaryIO | None, text: str | None, voice: str, rate: int
+) -> np.ndarray:
     """The waveform float [S] of a recording, or of a text that espeak-ng speaks.
+
+    Arguments and errors are those of `speech_chunks`.
+    """
+    return np.concatenate(list(speech_chunks(audio, text, voice, rate)))
+
+
+def speech_chunks(
+    audio: str | Path | BinaryIO | None, text: str | None, voice: str, rate: int
+) -> Iterator[np.ndarray]:
+    """The pieces of a recording as they are decoded, or the speech of a text in one piece.
 
     Args:
         audio, text, voice: as of `animate_files`.
         rate: Hz of what is returned.
+
+    Returns:
+        Pieces float [S], of which the first is decoded already.
 
     Raises:
         UserError: neither or both given, or what cannot be read or said.
@@ -211,15 +245,10 @@ def read_speech(audio: str | Path | None, text: str | None, voice: str, rate: in
     if (audio is None) == (text is None):
         raise UserError("give either a recording (--audio) or words to speak (--text)")
     if text is None:
-        return media.read_audio(audio, rate)
+        pieces = media.read_audio_chunks(audio, rate)
+        return itertools.chain([next(pieces)], pieces)
     speech = say(text, voice)
-    return resample(speech.waveform, speech.sample_rate, rate)
-
-
-def num_frames(config: ConfigDict, waveform: np.ndarray) -> int:
-    """Frames T that last as long as a waveform [S] at the config's audio_rate, at least 1."""
-    stride, _ = get_system(config.system).audio_geometry(config)
-    return max(1, round(len(waveform) / stride))
+    return iter([resample(speech.waveform, speech.sample_rate, rate)])
 
 
 def _aligned_still(path: str | Path, detector: str, data_config: ConfigDict) -> np.ndarray:
@@ -239,6 +268,7 @@ def _generate(config, variables, still, rng, audio, carry):
     return to_uint8(video[0]), carry
 
 
+@partial(jax.jit, static_argnums=0)
 def _initial_carry(config, variables, still, rng, audio):
     """The zeros from which a video starts: with them the first chunk is like any other."""
     generate = partial(get_system(config.system).generate, config)

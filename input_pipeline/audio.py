@@ -9,6 +9,7 @@ of time: automated lip sync in the wild", 2016, section 2.1).
 """
 
 import functools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -31,6 +32,30 @@ def resample(waveform: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     import soxr
 
     return soxr.resample(waveform, rate_in, rate_out, quality="HQ")
+
+
+def resample_chunks(
+    chunks: Iterable[np.ndarray], rate_in: int, rate_out: int
+) -> Iterator[np.ndarray]:
+    """`resample` for a waveform that arrives in pieces: the same samples, in other pieces.
+
+    Args:
+        chunks: float [S] each, of any lengths.
+        rate_in, rate_out: samples per second.
+
+    Yields:
+        float32 [S']; together what `resample` makes of all of them, at least one piece.
+    """
+    if rate_in == rate_out:
+        yield np.zeros(0, np.float32)
+        yield from (np.asarray(chunk, np.float32) for chunk in chunks)
+        return
+    import soxr
+
+    resampler = soxr.ResampleStream(rate_in, rate_out, 1, dtype="float32", quality="HQ")
+    for chunk in chunks:
+        yield resampler.resample_chunk(np.asarray(chunk, np.float32))
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def samples_per_frame(audio_rate: int, video_rate: float) -> int:
@@ -68,17 +93,62 @@ def pad_waveform(waveform: np.ndarray, num_frames: int, stride: int, window: int
     Raises:
         UserError: a window is shorter than a frame, so that some sound would be in no window.
     """
+    length = num_frames * stride
+    before = _margin(stride, window)
+    padded = np.zeros(length + window - stride, np.float32)
+    fitted = np.asarray(waveform)[:length]
+    padded[before : before + len(fitted)] = fitted
+    return padded
+
+
+def pad_chunks(
+    chunks: Iterable[np.ndarray], num_frames: int, stride: int, window: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """`pad_waveform` and `crop_padded` for sound that arrives in pieces, without its end.
+
+    A stretch is there as soon as the sound of its last window is. The clip has as many frames as
+    the whole sound lasts, rounded, and at least one; less than a frame of sound beyond the last
+    whole one is held back, since it may yet be cut off.
+
+    Args:
+        chunks: float [S] each, of any lengths.
+        num_frames: frames of a stretch.
+        stride, window: samples per frame and per window.
+
+    Yields:
+        (float32 [(num_frames - 1) * stride + window], frames in it): stretches of frames that
+        follow one another. Only the last holds fewer than `num_frames`, and then zeros.
+
+    Raises:
+        UserError: as `pad_waveform`.
+    """
+    before = _margin(stride, window)
+    size, step = (num_frames - 1) * stride + window, num_frames * stride
+    held, received, done = np.zeros(before, np.float32), 0, 0
+    # What comes in one piece is cut: a whole file is not copied to be held.
+    for piece in (chunk[i : i + size] for chunk in chunks for i in range(0, len(chunk), size)):
+        held = np.concatenate([held, np.asarray(piece, np.float32)])
+        received += len(piece)
+        while len(held) - received % stride >= size:
+            yield held[:size], num_frames
+            held, done = held[step:], done + num_frames
+    left = max(1, round(received / stride)) - done
+    held = held[: before + left * stride]
+    for start in range(0, left, num_frames):
+        stretch = np.zeros(size, np.float32)
+        part = held[start * stride :][:size]
+        stretch[: len(part)] = part
+        yield stretch, min(num_frames, left - start)
+
+
+def _margin(stride: int, window: int) -> int:
+    """Samples of a window before its frame."""
     if window < stride:
         raise UserError(
             f"an audio window of {window} samples is shorter than a frame ({stride} samples): "
             "choose a longer window_seconds"
         )
-    length = num_frames * stride
-    before = (window - stride) // 2
-    padded = np.zeros(length + window - stride, np.float32)
-    fitted = np.asarray(waveform)[:length]
-    padded[before : before + len(fitted)] = fitted
-    return padded
+    return (window - stride) // 2
 
 
 def crop_padded(

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import av
 import cv2
@@ -23,9 +23,9 @@ from av.stream import Disposition
 from PIL import Image, UnidentifiedImageError
 
 from flax_talk.errors import UserError
-from input_pipeline.audio import resample
+from input_pipeline.audio import resample_chunks
 
-Source = str | Path | bytes
+Source = str | Path | bytes | BinaryIO
 
 MAX_IMAGE_PIXELS = 100_000_000
 # Sound whose time stamps jump by more than this has a hole; less is rounding of the stamps.
@@ -97,21 +97,37 @@ def read_audio(source: Source, rate: int) -> np.ndarray:
     Raises:
         UserError: no such file, no audio stream, or no sound that can be decoded.
     """
+    return np.concatenate(list(read_audio_chunks(source, rate)))
+
+
+def read_audio_chunks(source: Source, rate: int) -> Iterator[np.ndarray]:
+    """The waveform of `read_audio` in pieces, as they are decoded; none of them is held.
+
+    Args:
+        source: as of `read_audio`, or what can be read once, such as standard input; that has its
+            first sound at time zero, also beside video.
+        rate: samples per second wanted.
+
+    Yields:
+        float32 [S], S >= 0, a fraction of a second each; at least one.
+
+    Raises:
+        UserError: as `read_audio`, where the first piece is asked for.
+    """
     with _open(source) as container:
         if not container.streams.audio:
             raise UserError(f"{_name(source)}: no audio stream: give a file with sound")
         stream = container.streams.audio[0]
-        source_rate = stream.rate
-        pieces = [
-            (frame.time or 0.0, _mono(frame, source_rate)) for frame in _decode(container, stream)
-        ]
-    zero = _first_frame_time(source)
-    if zero is None and pieces:
-        zero = pieces[0][0]
-    waveform = _join([(time - zero, samples) for time, samples in pieces], source_rate)
-    if not len(waveform):
-        raise UserError(f"{_name(source)}: no sound can be decoded: replace the damaged file")
-    return np.clip(resample(waveform, source_rate, rate), -1, 1)
+        has_video = _video_stream(container) is not None
+        zero = _first_frame_time(source) if has_video and not hasattr(source, "read") else None
+        frames = _decode(container, stream)
+        pieces = ((frame.time or 0.0, _mono(frame, stream.rate)) for frame in frames)
+        joined = _join(pieces, zero, stream.rate)
+        first = next(joined, None)
+        if first is None:
+            raise UserError(f"{_name(source)}: no sound can be decoded: replace the damaged file")
+        for piece in resample_chunks(itertools.chain([first], joined), stream.rate, rate):
+            yield np.clip(piece, -1, 1)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -154,10 +170,10 @@ def write_video(
     path: str | Path,
     frames: Iterable[np.ndarray],
     fps: float,
-    waveform: np.ndarray | None = None,
+    waveform: np.ndarray | Iterable[np.ndarray] | None = None,
     rate: int | None = None,
     metadata: Mapping[str, str] | None = None,
-) -> None:
+) -> int:
     """Writes an mp4 (H.264 and AAC) that appears complete or not at all.
 
     Odd sizes grow by one repeated row or column, which the codec needs; the sound is cut or
@@ -168,9 +184,13 @@ def write_video(
         frames: uint8 [T, H, W, 3] RGB, or an iterator of [H, W, 3], of which only one at a time is
           held.
         fps: frames per second.
-        waveform: float [S] mono in [-1, 1].
+        waveform: float [S] mono in [-1, 1], or an iterator of such pieces, of which no more is held
+          than the frames ask for.
         rate: samples per second of `waveform`.
         metadata: tags for the file.
+
+    Returns:
+        How many frames it has.
 
     Raises:
         UserError: no frames, frames or waveform of a wrong shape or dtype, a waveform without rate,
@@ -182,7 +202,7 @@ def write_video(
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with _create_mp4(partial, metadata) as container:
-                _encode(container, _even_frames(frames, path), fps, waveform, rate)
+                count = _encode(container, _even_frames(frames, path), fps, waveform, rate)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -190,6 +210,7 @@ def write_video(
         raise UserError(
             f"{path}: cannot be written ({error.strerror}): check the folder and its free space"
         ) from error
+    return count
 
 
 def encode_frames(frames: np.ndarray, quality: int = 95) -> list[bytes]:
@@ -234,7 +255,9 @@ def _decode_image(image: bytes, index: int) -> np.ndarray:
 
 
 def _name(source: Source) -> str:
-    return f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    return str(getattr(source, "name", source))
 
 
 def _check_exists(path: str | Path) -> None:
@@ -255,10 +278,11 @@ def _image_size(path: str | Path) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def _open(source: Source) -> Iterator[av.container.InputContainer]:
-    if not isinstance(source, bytes):
+    if isinstance(source, str | Path):
         _check_exists(source)
+        source = str(source)
     try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as container:
+        with av.open(io.BytesIO(source) if isinstance(source, bytes) else source) as container:
             yield container
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(
@@ -324,24 +348,25 @@ def _mono(frame: av.AudioFrame, rate: int) -> np.ndarray:
     return np.concatenate([part.to_ndarray().mean(axis=0) for part in planes])
 
 
-def _join(pieces: Sequence[tuple[float, np.ndarray]], rate: int) -> np.ndarray:
-    """Joins pieces of sound, (seconds after time zero, float32 [S]), from time zero on.
+def _join(
+    pieces: Iterable[tuple[float, np.ndarray]], zero: float | None, rate: int
+) -> Iterator[np.ndarray]:
+    """Pieces of sound, (seconds, float32 [S]), from the time zero on, without holes.
 
     Pieces follow each other; only at a hole does a piece go where its time stamp says, since the
-    stamps of some containers are rounded to milliseconds.
+    stamps of some containers are rounded to milliseconds. Zero is the first stamp where it is None.
     """
-    end = round(pieces[0][0] * rate) if pieces else 0
-    before = max(0, -end)
-    placed = []
+    end = None
     for time, samples in pieces:
-        start = round(time * rate)
-        start = start if start - end > _AUDIO_HOLE_SECONDS * rate else end
-        placed.append((before + start, samples))
+        zero = time if zero is None else zero
+        start = round((time - zero) * rate)
+        if end is not None and start - end <= _AUDIO_HOLE_SECONDS * rate:
+            start = end
+        if (silence := start - max(0, end or 0)) > 0:
+            yield np.zeros(silence, np.float32)
         end = start + len(samples)
-    waveform = np.zeros(before + end, np.float32)
-    for start, samples in placed:
-        waveform[start : start + len(samples)] = samples
-    return waveform[before:]
+        if end > max(0, start):
+            yield samples[max(0, -start) :]
 
 
 def _even_frames(frames: Iterable[np.ndarray], path: Path) -> Iterator[np.ndarray]:
@@ -372,9 +397,9 @@ def _encode(
     container: av.container.OutputContainer,
     frames: Iterator[np.ndarray],
     fps: float,
-    waveform: np.ndarray | None,
+    waveform: np.ndarray | Iterable[np.ndarray] | None,
     rate: int | None,
-) -> None:
+) -> int:
     first = next(frames)
     fps = Fraction(fps).limit_denominator(1001)
     video = container.add_stream("libx264", rate=fps)
@@ -383,38 +408,53 @@ def _encode(
     video.options = {"crf": "18"}
     video.codec_context.colorspace = _BT601
     if waveform is not None:
-        waveform, rate = _encodable(waveform, rate)
+        pieces, rate = _encodable(waveform, rate)
         audio = container.add_stream("aac", rate=rate, layout="mono")
+        sounds = _sounds(pieces, rate, fps)
     for index, frame in enumerate(itertools.chain([first], frames)):
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
         picture.pts, picture.time_base = index, 1 / fps
         container.mux(video.encode(picture))
         # Sound goes in along with its frame: neither stream is held back in memory.
         if waveform is not None:
-            start, end = (round(count * rate / fps) for count in (index, index + 1))
-            container.mux(audio.encode(_sound(waveform, start, end, rate)))
+            container.mux(audio.encode(next(sounds)))
     for stream in container.streams:
         container.mux(stream.encode(None))
+    return index + 1
 
 
-def _encodable(waveform: np.ndarray, rate: int | None) -> tuple[np.ndarray, int]:
-    """A waveform and rate that AAC takes."""
-    waveform = np.asarray(waveform, np.float32)
-    if waveform.ndim != 1 or rate is None:
+def _encodable(
+    waveform: np.ndarray | Iterable[np.ndarray], rate: int | None
+) -> tuple[Iterable[np.ndarray], int]:
+    """Pieces of a waveform, at a rate that AAC takes."""
+    pieces = [waveform] if hasattr(waveform, "ndim") else waveform
+    if rate is None:
+        raise UserError("sound must come with its rate: give the samples per second")
+    pieces = map(_mono_piece, pieces)
+    if rate in av.Codec("aac", "w").audio_rates:
+        return pieces, rate
+    return resample_chunks(pieces, rate, _FALLBACK_AUDIO_RATE), _FALLBACK_AUDIO_RATE
+
+
+def _mono_piece(piece: np.ndarray) -> np.ndarray:
+    piece = np.asarray(piece, np.float32)
+    if piece.ndim != 1:
         raise UserError(
-            f"sound must be a mono waveform [S] with its rate, not {list(waveform.shape)} at "
-            f"{rate}: average the channels, give the rate"
+            f"sound must be a mono waveform [S], not {list(piece.shape)}: average the channels"
         )
-    if rate not in av.Codec("aac", "w").audio_rates:
-        waveform, rate = resample(waveform, rate, _FALLBACK_AUDIO_RATE), _FALLBACK_AUDIO_RATE
-    return np.clip(waveform, -1, 1), rate
+    return piece
 
 
-def _sound(waveform: np.ndarray, start: int, end: int, rate: int) -> av.AudioFrame:
-    """Samples start..end of a waveform that is followed by silence."""
-    samples = np.zeros((1, end - start), np.float32)
-    piece = waveform[start:end]
-    samples[0, : len(piece)] = piece
-    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-    frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
-    return frame
+def _sounds(pieces: Iterable[np.ndarray], rate: int, fps: Fraction) -> Iterator[av.AudioFrame]:
+    """The sound of each frame of a video; silence follows the end of the pieces."""
+    pieces, held = iter(pieces), np.zeros(0, np.float32)
+    for index in itertools.count():
+        start, end = (round(count * rate / fps) for count in (index, index + 1))
+        while len(held) < end - start and (piece := next(pieces, None)) is not None:
+            held = np.concatenate([held, np.clip(piece, -1, 1)])
+        samples = np.zeros((1, end - start), np.float32)
+        part, held = held[: end - start], held[end - start :]
+        samples[0, : len(part)] = part
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        yield frame

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs.temporal_gan_2019_grid import get_config
-from flax_talk.animate import animate, animate_chunks, animate_files, load_generator
+from flax_talk.animate import animate, animate_files, load_generator, stream
 from flax_talk.errors import UserError
 from flax_talk.training.checkpoints import export
 from input_pipeline.media import read_audio, read_video, write_video
@@ -58,7 +58,7 @@ def test_chunks_share_one_program(model, picture, voice):
 
 
 def test_chunks_come_one_by_one(model, picture, voice):
-    sizes = [len(chunk) for chunk in animate_chunks(model, picture, voice)]
+    sizes = [len(chunk) for chunk in stream(model, picture, [voice])]
     assert sizes == [25, 8]
 
 
