@@ -57,11 +57,13 @@ _POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; object-src 'none'"
 )
+Checkpoints = list[tuple[str, api.Talker]]
 _INTRODUCTION = """
 # flax_talk
 
 A face says what it never said. **What is made here is synthetic**: its file says so, and so does
-its picture unless you choose otherwise. Use faces and voices of people who agreed to it.
+its picture unless you choose otherwise. Use faces and voices of people who agreed to it. A still
+shows a face from the front; a video to dub shows one in every frame.
 """
 
 
@@ -75,20 +77,20 @@ def create(checkpoints: Sequence[str | Path] = (), max_seconds: float = MAX_SECO
     Raises:
         UserError: a folder that holds no run, or one that generates no video.
     """
-    folders = {api.DEFAULT: api.DEFAULT, **{str(path): str(path) for path in checkpoints}}
     # Mistakes in the command show now, not at the first click.
-    loaded = {name: api.load(folder) for name, folder in folders.items()}
+    loaded = [(api.DEFAULT, api.load())]
+    loaded += [(Path(path).resolve().name, api.load(path)) for path in checkpoints]
     with gr.Blocks(
         title="flax_talk",
         analytics_enabled=False,
         delete_cache=(_KEPT_SECONDS, _KEPT_SECONDS),
     ) as page:
         gr.Markdown(_INTRODUCTION)
-        with gr.Tab("Animate"):
+        with gr.Tab("Animate", elem_id="animate-tab"):
             _animate_tab(loaded, max_seconds)
-        with gr.Tab("Dub"):
+        with gr.Tab("Dub", elem_id="dub-tab"):
             _dub_tab(max_seconds)
-        with gr.Tab("Stream"):
+        with gr.Tab("Stream", elem_id="stream-tab"):
             _stream_tab(loaded, max_seconds)
     return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
 
@@ -208,7 +210,7 @@ def _inputs(face: Callable[[], Component]) -> tuple[Component, Component, Compon
     with gr.Row():
         shown = face()
         sources = ["upload", "microphone"]
-        audio = gr.Audio(type="filepath", sources=sources, label="Voice: upload or record")
+        audio = gr.Audio(type="filepath", sources=sources, label="Voice", buttons=[])
     with gr.Row():
         text = gr.Textbox(label="... or a sentence", lines=2, max_length=1000, scale=3)
         info = "such as en-us+f2"
@@ -217,22 +219,21 @@ def _inputs(face: Callable[[], Component]) -> tuple[Component, Component, Compon
 
 
 def _still_input() -> gr.Image:
-    label = "Still: a face seen from the front"
-    return gr.Image(type="filepath", sources=["upload", "webcam"], label=label, height=_HEIGHT)
+    options = dict(type="filepath", sources=["upload", "webcam"], buttons=["fullscreen"])
+    return gr.Image(**options, label="Still", height=_HEIGHT)
 
 
 def _video_input() -> gr.Video:
-    label = "Video: one face in every frame"
-    return gr.Video(sources=["upload", "webcam"], label=label, height=_HEIGHT)
+    return gr.Video(sources=["upload", "webcam"], label="Video", height=_HEIGHT, buttons=[])
 
 
 def _mark_input() -> gr.Checkbox:
     return gr.Checkbox(True, label="Write SYNTHETIC into the picture")
 
 
-def _checkpoint_input(loaded: dict[str, api.Talker]) -> gr.Dropdown:
-    choices = [(f"{name}: {talk.config.system}", name) for name, talk in loaded.items()]
-    return gr.Dropdown(choices, value=api.DEFAULT, label="Checkpoint")
+def _checkpoint_input(loaded: Checkpoints) -> gr.Dropdown:
+    names = [f"{name}: {talk.config.system}, step {talk.model.step}" for name, talk in loaded]
+    return gr.Dropdown(names, value=names[0], label="Checkpoint", type="index")
 
 
 def _video_output(elem_id: str) -> gr.Video:
@@ -246,10 +247,10 @@ def _video_output(elem_id: str) -> gr.Video:
     )
 
 
-def _animate_tab(loaded: dict[str, api.Talker], max_seconds: float) -> None:
-    def animate(still, audio, text, voice, name, seed, mark, progress=_PROGRESS):
+def _animate_tab(loaded: Checkpoints, max_seconds: float) -> None:
+    def animate(still, audio, text, voice, index, seed, mark, progress=_PROGRESS):
         with _told():
-            talk = loaded[name]
+            _, talk = loaded[index]
             data = talk.config.data
             progress(0, desc="hearing")
             _given(still, "still")
@@ -329,10 +330,10 @@ def _write_wav(path: Path, waveform: np.ndarray, rate: int) -> None:
         file.writeframes(np.rint(waveform * 32767).astype("<i2").tobytes())
 
 
-def _stream_tab(loaded: dict[str, api.Talker], max_seconds: float) -> None:
-    def stream(still, audio, text, voice, name, mark):
+def _stream_tab(loaded: Checkpoints, max_seconds: float) -> None:
+    def stream(still, audio, text, voice, index, mark):
         with _told():
-            talk = loaded[name]
+            _, talk = loaded[index]
             data = talk.config.data
             _given(still, "still")
             waveform = _speech(audio, text, voice, data.audio_rate, max_seconds)
