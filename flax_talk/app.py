@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import re
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -47,7 +48,7 @@ _MAX_DUBBED_PIXELS = 1280 * 720
 _KEPT_SECONDS = 3600
 _CHUNK_FRAMES = 25
 _SHOWN_HEIGHT = 384  # pixels of a streamed frame
-_HEIGHT = 240  # pixels of the faces that are given
+_HEIGHT = 270  # pixels of the faces that are given
 _PROGRESS, _BARS = gr.Progress(), gr.Progress(track_tqdm=True)
 _PERSON = Path(__file__).parent / "examples" / "person.jpg"
 _SYSTEM_FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -141,6 +142,8 @@ def run(
     max_file: str = MAX_FILE,
 ) -> None:
     """Shows the page until it is interrupted; arguments and errors of `create` and `serve`."""
+    # Whoever ends it, the folder goes with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="flax_talk_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = create(checkpoints, max_seconds)
@@ -219,8 +222,11 @@ def _inputs(face: Callable[[], Component]) -> tuple[Component, Component, Compon
 
 
 def _still_input() -> gr.Image:
-    options = dict(type="filepath", sources=["upload", "webcam"], buttons=["fullscreen"])
-    return gr.Image(**options, label="Still", height=_HEIGHT)
+    options = dict(sources=["upload", "webcam"], buttons=["fullscreen"], height=_HEIGHT)
+    still = gr.Image(type="filepath", label="Still", **options)
+    # The file as it came: Gradio would open it, and what is wrong with it would be no sentence.
+    still.preprocess = lambda payload: payload and payload.path
+    return still
 
 
 def _video_input() -> gr.Video:
