@@ -185,6 +185,12 @@ def drawn_clip() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     return draw_clip
 
 
+@pytest.fixture(scope="session")
+def drawn_face() -> type[FixedFace]:
+    """The detector of drawings."""
+    return FixedFace
+
+
 @pytest.fixture
 def fixed_face(monkeypatch) -> type[FixedFace]:
     """The detector of drawings in the place of dlib's, for as long as a test lasts."""

@@ -1,22 +1,29 @@
 """What a run leaves for people: TensorBoard events, metrics as JSON lines, sample videos.
 
 Events are written with the `tensorboard` package alone, which needs no TensorFlow; it has no
-video summary, so a video becomes an animated GIF in an image summary.
+video summary, so a video becomes an animated GIF in an image summary, its sound an audio summary.
 """
 
 import io
 import json
 import time
+import wave
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import HistogramProto, Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from flax_talk.evaluation.validation import Samples
+from flax_talk.labelling import synthetic_tags
 from input_pipeline import media
+
+_BINS = 30
+_COUNTED = 50_000  # of the entries of an array, evenly spread: a histogram needs no more
 
 
 class Writer:
@@ -52,11 +59,18 @@ class Writer:
             [
                 _image_value("samples/strip", [Image.fromarray(strip)], "PNG"),
                 _image_value("samples/video", gif, "GIF", duration=2000 / fps),
+                _audio_value("samples/sound", samples.waveform, rate),
             ],
         )
         name = self._workdir / "samples" / f"step_{step:07d}"
         Image.fromarray(strip).save(name.with_suffix(".png"))
-        media.write_video(name.with_suffix(".mp4"), frames, fps, samples.waveform, rate)
+        tags = synthetic_tags("samples of a run")
+        media.write_video(name.with_suffix(".mp4"), frames, fps, samples.waveform, rate, tags)
+
+    def histograms(self, step: int, params: Any) -> None:
+        """How the entries of each array of a tree are spread, such as a player's parameters."""
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        self._add(step, [_histogram_value(_tag(path), np.asarray(x)) for path, x in leaves])
 
     def close(self) -> None:
         """Flushes the events."""
@@ -77,3 +91,40 @@ def _image_value(tag: str, frames: list[Image.Image], kind: str, duration: float
         height=height, width=width, colorspace=3, encoded_image_string=buffer.getvalue()
     )
     return Summary.Value(tag=tag, image=image)
+
+
+def _audio_value(tag: str, waveform: np.ndarray, rate: int):
+    buffer = io.BytesIO()
+    samples = np.rint(np.clip(waveform, -1, 1) * 32767).astype("<i2")
+    with wave.open(buffer, "wb") as file:
+        file.setparams((1, 2, rate, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    audio = Summary.Audio(
+        sample_rate=rate,
+        num_channels=1,
+        length_frames=len(samples),
+        encoded_audio_string=buffer.getvalue(),
+        content_type="audio/wav",
+    )
+    return Summary.Value(tag=tag, audio=audio)
+
+
+def _histogram_value(tag: str, array: np.ndarray):
+    values = array.ravel()
+    values = values[:: max(1, values.size // _COUNTED)].astype(np.float64)
+    values = values[np.isfinite(values)]
+    counts, edges = np.histogram(values, _BINS)
+    histogram = HistogramProto(
+        min=values.min(initial=0),
+        max=values.max(initial=0),
+        num=values.size,
+        sum=values.sum(),
+        sum_squares=np.square(values).sum(),
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )
+    return Summary.Value(tag=tag, histo=histogram)
+
+
+def _tag(path: tuple) -> str:
+    return "/".join(["parameters", *(str(entry.key) for entry in path)])

@@ -109,10 +109,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
                 bar.set_postfix({k: f"{v:.3g}" for k, v in losses.items()})
                 if writer:
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
-            drawn = validation.generates and (
-                step % config.train.samples_every == 0 or step == total
-            )
+            drawn = step % config.train.samples_every == 0 or step == total
             if writer and drawn:
+                writer.histograms(step, state.params)
+            if writer and drawn and validation.generates:
                 samples = validation.samples(state.variables)
                 writer.samples(step, samples, config.data.video_rate, config.data.audio_rate)
             if step % (config.train.validate_every * steps_per_epoch) == 0 or step == total:
