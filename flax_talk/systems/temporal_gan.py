@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from flax_talk import losses as terms
 from flax_talk.images import to_float
+from flax_talk.nets.convolutions import PREPARED
 from flax_talk.nets.decoders import FrameDecoder
 from flax_talk.nets.discriminators import (
     FrameDiscriminator,
@@ -38,6 +39,9 @@ from flax_talk.systems.hearing import audio_geometry
 from input_pipeline.audio import cut_windows
 
 _MOUTH_COORDINATES = 2 * 20
+_PREPARED_FRAMES = 25
+"""Frames that `prepare` chooses the form of the layers for."""
+
 Variables = dict[str, dict[str, Any]]
 Carry = dict[str, jax.Array]
 
@@ -409,6 +413,28 @@ def generate(
     if scale != 127.5:
         video = (video + 1) * (scale / 127.5) - 1
     return video, {**carry, "frame": start + t}
+
+
+def prepare(config: ConfigDict, variables: Variables) -> Variables:
+    """Variables for `generate` alone, in which what depends on no input is worked out.
+
+    On a CPU the kernels of convolutions take another form there, see `flax_talk.nets.convolutions`;
+    nothing else changes, and nothing at all elsewhere.
+
+    Args:
+        variables: of `init`; only the generator's are used.
+    """
+    generator, (_, window) = players(config)[GENERATOR], audio_geometry(config)
+    entry = {name: variables[GENERATOR][name] for name in ("params", "batch_stats")}
+
+    def kernels(entry):
+        # Only their shapes matter.
+        still = jnp.zeros((1, *config.data.image_size, 3))
+        windows = jnp.zeros((1, _PREPARED_FRAMES, window))
+        noise = jnp.zeros((1, _PREPARED_FRAMES, config.generator.noise_dim))
+        return generator.apply(entry, still, windows, noise, mutable=[PREPARED])[1]
+
+    return {GENERATOR: {**entry, **jax.jit(kernels)(entry)}}
 
 
 def identity_code(config: ConfigDict, variables: Variables, still: jax.Array) -> jax.Array:
