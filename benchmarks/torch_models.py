@@ -4,6 +4,8 @@ Written with PyTorch's own layers as its users would. The generator's parameters
 the authors' files, so that `flax_talk.interop.temporal_gan_2019` carries ours over.
 """
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -134,3 +136,172 @@ class Generator(nn.Module):
     def forward(self, still, windows, noise):
         identity, skips = self.encoder_id(still)
         return self.generator(self.encoder(windows), noise, identity, skips)
+
+
+class ImageEncoder(nn.Module):
+    """Images [N, C, H, W] or videos [N, C, T, H, W] to vectors [N, features(, T)]."""
+
+    def __init__(self, channels, features, width, size, slope=0.2, kernel_time=0):
+        super().__init__()
+        conv, norm = (nn.Conv3d, nn.BatchNorm3d) if kernel_time else (nn.Conv2d, nn.BatchNorm2d)
+        time = (lambda of_time, *rest: (of_time, *rest)) if kernel_time else (lambda _, *rest: rest)
+        layers = []
+        for i in range(STRIDED):
+            out = width * 2**i
+            kernel, stride = time(kernel_time, 4, 4), time(1, 2, 2)
+            layers.append(
+                conv(channels, out, kernel, stride, time(kernel_time // 2, 1, 1), bias=i == 0)
+            )
+            layers += [norm(out)] if i else []
+            layers.append(nn.LeakyReLU(slope, inplace=True))
+            channels = out
+        last = time(1, *(n // 2**STRIDED for n in size))
+        self.layers = nn.Sequential(*layers, conv(channels, features, last))
+
+    def forward(self, x):
+        return self.layers(x)[..., 0, 0]
+
+
+class FrameDiscriminator(nn.Module):
+    """Frames [B, K, 3, H, W] and stills [B, 3, H, W] to logits [B, K]."""
+
+    def __init__(self, config):
+        super().__init__()
+        size = config.frame_discriminator
+        self.trunk = ImageEncoder(6, 1, size.width, config.data.image_size, size.negative_slope)
+
+    def forward(self, frames, still):
+        pairs = torch.cat([frames, still[:, None].expand_as(frames)], dim=2)
+        return self.trunk(pairs.flatten(0, 1)).view(frames.shape[:2])
+
+
+class SequenceDiscriminator(nn.Module):
+    """Videos [B, T, 3, H, W] to logits [B]."""
+
+    def __init__(self, config):
+        super().__init__()
+        size = config.sequence_discriminator
+        self.encoder = ImageEncoder(
+            3,
+            size.features,
+            size.width,
+            config.data.image_size,
+            size.negative_slope,
+            size.kernel_time,
+        )
+        self.rnn = nn.GRU(size.features, size.hidden, size.num_layers, batch_first=True)
+        self.classifier = nn.Linear(size.hidden, 1)
+
+    def forward(self, video):
+        features = self.encoder(video.transpose(1, 2)).transpose(1, 2)
+        return self.classifier(self.rnn(features)[0][:, -1])[:, 0]
+
+
+class SyncDiscriminator(nn.Module):
+    """Snippets of lower halves [N, S, 3, H / 2, W] and windows [N, samples] to logits [N]."""
+
+    def __init__(self, config, window: int):
+        super().__init__()
+        size, (height, width) = config.sync_discriminator, config.data.image_size
+        channels = 3 * config.loss.snippet_frames
+        self.lips = ImageEncoder(channels, size.features, size.width, (height // 2, width))
+        self.sound = AudioEncoder(size.features, window, config.data.audio_rate, 16)
+        self.weight = nn.Parameter(torch.tensor(-4.0 / size.features**0.5))
+        self.bias = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, snippets, windows):
+        lips = torch.tanh(self.lips(snippets.flatten(1, 2)))
+        distance = ((lips - self.sound(windows)).square().sum(-1) + 1e-8).sqrt()
+        return self.weight * distance + self.bias
+
+
+class Training:
+    """The train step of `flax_talk.systems.temporal_gan`: the same losses, the same updates.
+
+    Whole clips only: every frame is valid. As is usual in PyTorch, the discriminators learn first,
+    and the generator from their new parameters.
+    """
+
+    def __init__(self, config, window: int):
+        self.loss, self.window = config.loss, window
+        self.generator = Generator(config, window)
+        self.frame = FrameDiscriminator(config)
+        self.sync = SyncDiscriminator(config, window)
+        self.sequence = SequenceDiscriminator(config)
+        rates = config.optimizer
+        self.optimizers = {
+            name: torch.optim.Adam(getattr(self, name).parameters(), rate.learning_rate)
+            for name, rate in (
+                ("generator", rates.generator),
+                ("frame", rates.frame_discriminator),
+                ("sync", rates.sync_discriminator),
+                ("sequence", rates.sequence_discriminator),
+            )
+        }
+
+    def step(self, still, video, windows, noise, index, centre, shifted) -> float:
+        """One update of every player.
+
+        Args:
+            still: [B, 3, H, W]; video: [B, T, 3, H, W], in [-1, 1].
+            windows: [B, T, samples]; noise: [B, T, N].
+            index: [B, K], the frames that the frame discriminator sees.
+            centre, shifted: [B, K], where the synchronisation discriminator looks.
+
+        Returns:
+            The generator's loss.
+        """
+        rows = torch.arange(len(still))[:, None]
+        softplus, weights = nn.functional.softplus, self.loss
+        half = weights.snippet_frames // 2
+        offsets = torch.arange(-half, half + 1)
+        lower = video.shape[3] // 2
+
+        def snippets(video):
+            places = (centre[..., None] + offsets).flatten(1)
+            cut = video[:, :, :, lower:][rows, places]
+            return cut.unflatten(1, (centre.shape[1], -1)).flatten(0, 1)
+
+        def sound(places):
+            return windows[rows, places].flatten(0, 1)
+
+        fake = self.generator(still, windows, noise)
+        constant = fake.detach()
+        frame = softplus(-self.frame(video[rows, index], still)).mean()
+        frame = frame + softplus(self.frame(constant[rows, index], still)).mean()
+        sync = softplus(-self.sync(snippets(video), sound(centre))).mean()
+        sync = sync + 0.5 * softplus(self.sync(snippets(video), sound(shifted))).mean()
+        sync = sync + 0.5 * softplus(self.sync(snippets(constant), sound(centre))).mean()
+        sequence = softplus(-self.sequence(video)).mean()
+        sequence = sequence + softplus(self.sequence(constant)).mean()
+        for name, loss in (("frame", frame), ("sync", sync), ("sequence", sequence)):
+            self._update(name, loss)
+
+        judges = (self.frame, self.sync, self.sequence)
+        for judge in judges:
+            judge.requires_grad_(False)
+        total = weights.reconstruction * (fake - video)[..., lower:, :].abs().mean()
+        total = total + weights.frame * softplus(-self.frame(fake[rows, index], still)).mean()
+        judged = self.sync(snippets(fake), sound(centre))
+        total = total + weights.sync * softplus(-judged).mean()
+        total = total + weights.sequence * softplus(-self.sequence(fake)).mean()
+        self._update("generator", total)
+        for judge in judges:
+            judge.requires_grad_(True)
+        return float(total.detach())
+
+    def _update(self, name, loss):
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+def load(generator: Generator, path: Path) -> None:
+    """Puts the weights of a file of `save_temporal_gan` into a generator."""
+    file = torch.load(path, weights_only=False)
+    for part in ("encoder", "encoder_id", "generator"):
+        state = {name: torch.as_tensor(array) for name, array in file[part].items()}
+        left = getattr(generator, part).load_state_dict(state, strict=False)
+        missing = [name for name in left.missing_keys if "num_batches" not in name]
+        assert not missing and not left.unexpected_keys, (missing, left.unexpected_keys)

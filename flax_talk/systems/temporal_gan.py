@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from flax_talk import losses as terms
 from flax_talk.images import to_float
-from flax_talk.nets.convolutions import PREPARED
+from flax_talk.nets.convolutions import PREPARED, implementation
 from flax_talk.nets.decoders import FrameDecoder
 from flax_talk.nets.discriminators import (
     FrameDiscriminator,
@@ -426,6 +426,8 @@ def prepare(config: ConfigDict, variables: Variables) -> Variables:
     """
     generator, (_, window) = players(config)[GENERATOR], audio_geometry(config)
     entry = {name: variables[GENERATOR][name] for name in ("params", "batch_stats")}
+    if implementation() != "cpu":
+        return {GENERATOR: entry}
 
     def kernels(entry):
         # Only their shapes matter.
