@@ -32,7 +32,7 @@ _SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
 # tiles or channels the products are too small.
 _LEAST_TILES = 256
 _LEAST_TILES_PREPARED = 64
-_LEAST_CHANNELS = 16
+_LEAST_CHANNELS = 64
 _FEW_FEATURES = 8
 _UPSAMPLE_TRANSFORMS = (winograd.UPSAMPLE, winograd.UPSAMPLE)
 
@@ -140,7 +140,7 @@ def _suits_winograd(x, kernel, strides, padding, least_tiles=_LEAST_TILES) -> bo
     size = kernel.shape[:-2]
     shifts = _shifts(size, strides)
     tiles = [-(-n // 2) for n in _out_size(x, size, strides, padding)]
-    channels = math.prod(strides) * min(x.shape[-1], kernel.shape[-1])
+    channels = min(math.prod(strides) * kernel.shape[-2], kernel.shape[-1])
     return (
         1 < max(shifts) <= 3
         and x.dtype == jnp.float32

@@ -304,7 +304,7 @@ def losses(
     windows = cut_windows(batch["waveform"], *audio_geometry(config))
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(rng)
     noise_rng, frame_rng, snippet_rng = keys[:, 0], keys[:, 1], keys[:, 2]
-    turn = step.Players(modules, variables, train)
+    turn = step.Players(config, modules, variables, train)
     apply, judge = turn.apply, turn.judge
 
     def mean(values, mask):
@@ -313,7 +313,7 @@ def losses(
     frames = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
     noise = sample_noise(config, noise_rng, frames, config.loss.noise_std)
     drawing = config.loss.reconstruction > 0 or len(modules) > 1
-    fake, mouth = apply(GENERATOR, still, windows, noise, drawing, method="teach")
+    fake, mouth = apply(GENERATOR, still, windows, noise, drawing=drawing, method="teach")
     generator = {}
     if config.loss.landmarks > 0:
         generator["landmarks"] = mean(terms.mouth_shape(mouth, batch["landmarks"], mask), mask)

@@ -176,16 +176,16 @@ def test_upsampling_is_a_transposed_convolution_in_all_forms_with_equal_gradient
 @pytest.mark.parametrize(
     ("layer", "size", "channels", "form"),
     [
-        (convolutions.Conv(16, (3, 3), (1, 1), (1, 1)), 32, 16, "conv_winograd"),
-        (convolutions.Conv(16, (4, 4), (2, 2), (1, 1)), 64, 16, "conv_winograd"),
+        (convolutions.Conv(64, (3, 3), (1, 1), (1, 1)), 32, 64, "conv_winograd"),
+        (convolutions.Conv(64, (4, 4), (2, 2), (1, 1)), 64, 64, "conv_winograd"),
         # Too few tiles, too few channels, too many taps, half precision.
-        (convolutions.Conv(16, (3, 3), (1, 1), (1, 1)), 16, 16, "conv_matmul"),
-        (convolutions.Conv(16, (4, 4), (2, 2), (1, 1)), 64, 3, "conv_matmul"),
-        (convolutions.Conv(16, (5, 5), (1, 1), (2, 2)), 32, 16, "conv_matmul"),
-        (convolutions.Conv(16, (3, 3), (1, 1), (1, 1), dtype=jnp.bfloat16), 32, 16, "conv_matmul"),
-        (convolutions.Upsample(16), 32, 16, "upsample_winograd"),
-        (convolutions.Upsample(16), 16, 16, "upsample_matmul"),
-        (convolutions.Upsample(3), 32, 16, "upsample_planes"),
+        (convolutions.Conv(64, (3, 3), (1, 1), (1, 1)), 16, 64, "conv_matmul"),
+        (convolutions.Conv(64, (4, 4), (2, 2), (1, 1)), 64, 3, "conv_matmul"),
+        (convolutions.Conv(64, (5, 5), (1, 1), (2, 2)), 32, 64, "conv_matmul"),
+        (convolutions.Conv(64, (3, 3), (1, 1), (1, 1), dtype=jnp.bfloat16), 32, 64, "conv_matmul"),
+        (convolutions.Upsample(64), 32, 64, "upsample_winograd"),
+        (convolutions.Upsample(64), 16, 64, "upsample_matmul"),
+        (convolutions.Upsample(3), 32, 64, "upsample_planes"),
     ],
 )
 def test_form_on_a_cpu_suits_the_size(monkeypatch, layer, size, channels, form):
@@ -223,13 +223,13 @@ def test_form_on_a_cpu_suits_the_size(monkeypatch, layer, size, channels, form):
 @pytest.mark.parametrize(
     "layer",
     [
-        convolutions.Conv(17, (3, 3), (1, 1), (1, 1), use_bias=True),
-        convolutions.Conv(17, (4, 4), (2, 2), (1, 1)),
+        convolutions.Conv(65, (3, 3), (1, 1), (1, 1), use_bias=True),
+        convolutions.Conv(65, (4, 4), (2, 2), (1, 1)),
         convolutions.Upsample(17),
     ],
 )
 def test_prepared_kernels_change_the_result_by_rounding_alone(layer):
-    [x] = draw(10, (3, 18, 19, 16))
+    [x] = draw(10, (3, 18, 19, 64))
 
     @jax.jit
     def run(x):
