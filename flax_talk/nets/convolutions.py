@@ -236,8 +236,7 @@ def upsample_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """4x4 stride-2 transposed convolution as four 2x2 convolutions, each a matrix product.
 
     Output pixel 2i + a receives input pixels i and i - 1 (a = 0) or i + 1 (a = 1), each
-    through one of the kernel's four rows; columns likewise. (One product followed by
-    overlapping sums needs fewer copies, but its gradient is ten times slower on a CPU.)
+    through one of the kernel's four rows; columns likewise.
 
     Args:
         x: [N, H, W, C].
@@ -277,31 +276,30 @@ def _upsample_prepared(x, points):
     return winograd.apply(x, points, _UPSAMPLE_TRANSFORMS, (1, 1), size)
 
 
-def upsample_planes(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as `upsample_matmul` for few features, as sums of the planes of one product."""
+def upsample_overlap(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same as `upsample_matmul` as one product and overlapping sums: for few features."""
     n, h, w, _ = x.shape
     features = kernel.shape[-1]
-    planes = jnp.einsum("nhwc,ijcf->ijfnhw", x, kernel)
-    planes = jnp.pad(planes, ((0, 0),) * 4 + ((1, 1), (1, 1)))
-    # As in `upsample_matmul`, where what is here the result is padded there.
+    y = jnp.einsum("nhwc,ijcf->nhwijf", x, kernel)
+    y = jnp.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0), (0, 0)))
+    # As in `upsample_matmul`: (offset into the padded axis, kernel index).
     sources = (((0, 3), (1, 1)), ((1, 2), (2, 0)))
     phases = [
         sum(
-            planes[row, column, :, :, i : i + h, j : j + w]
-            for i, row in rows
-            for j, column in columns
+            y[:, i : i + h, j : j + w, row, column]
+            for (i, row), (j, column) in itertools.product(rows, columns)
         )
         for rows, columns in itertools.product(sources, repeat=2)
     ]
-    y = jnp.stack(phases).reshape(2, 2, features, n, h, w).transpose(3, 4, 0, 5, 1, 2)
-    return y.reshape(n, 2 * h, 2 * w, features)
+    y = jnp.stack(phases, axis=3).reshape(n, h, w, 2, 2, features)
+    return y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, features)
 
 
 @jax.custom_vjp
 def upsample_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The fastest of the forms above."""
     if kernel.shape[-1] <= _FEW_FEATURES:
-        return upsample_planes(x, kernel)
+        return upsample_overlap(x, kernel)
     if x.dtype == jnp.float32 and _upsampled_tiles(x) >= _LEAST_TILES:
         return jax.lax.optimization_barrier(upsample_winograd(x, kernel))
     return upsample_matmul(x, kernel)

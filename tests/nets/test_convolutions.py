@@ -157,7 +157,7 @@ UPSAMPLINGS = (
     convolutions.upsample_cpu,
     convolutions.upsample_matmul,
     convolutions.upsample_winograd,
-    convolutions.upsample_planes,
+    convolutions.upsample_overlap,
 )
 
 
@@ -185,7 +185,7 @@ def test_upsampling_is_a_transposed_convolution_in_all_forms_with_equal_gradient
         (convolutions.Conv(64, (3, 3), (1, 1), (1, 1), dtype=jnp.bfloat16), 32, 64, "conv_matmul"),
         (convolutions.Upsample(64), 32, 64, "upsample_winograd"),
         (convolutions.Upsample(64), 16, 64, "upsample_matmul"),
-        (convolutions.Upsample(3), 32, 64, "upsample_planes"),
+        (convolutions.Upsample(3), 32, 64, "upsample_overlap"),
     ],
 )
 def test_form_on_a_cpu_suits_the_size(monkeypatch, layer, size, channels, form):
@@ -199,7 +199,7 @@ def test_form_on_a_cpu_suits_the_size(monkeypatch, layer, size, channels, form):
         )
 
     forms = ("conv_matmul", "conv_winograd")
-    forms += ("upsample_matmul", "upsample_winograd", "upsample_planes")
+    forms += ("upsample_matmul", "upsample_winograd", "upsample_overlap")
     for name in forms:
         record(name)
     x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)

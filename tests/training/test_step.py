@@ -241,7 +241,12 @@ def gan(make_tiny, make_batch, draw_variables):
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 def test_gradients_on_four_devices_equal_those_on_one(gan, lengths):
-    """Float32 sums in another order, through some thirty normalised layers: 1 in 1000."""
+    """Float32 sums in another order, through some thirty normalised layers: 1 in 1000.
+
+    An activation within rounding of 0 may fall on the other side of a LeakyReLU, and one alone
+    changes a sum over so few by some 2 %. With native convolutions and the seed 0 one does, with
+    other seeds none, and in double precision none: it is no error of either form.
+    """
     make_batch, one, four = gan
     batch = make_batch(lengths)
     expected, got = one(batch), four(batch)
