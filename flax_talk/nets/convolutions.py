@@ -34,7 +34,6 @@ _LEAST_TILES = 256
 _LEAST_TILES_PREPARED = 64
 _LEAST_CHANNELS = 64
 _FEW_FEATURES = 8
-_UPSAMPLE_TRANSFORMS = (winograd.UPSAMPLE, winograd.UPSAMPLE)
 
 
 def implementation() -> str:
@@ -264,16 +263,13 @@ def upsample_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def upsample_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The same as `upsample_matmul` in fewer products, see `winograd`."""
-    return _upsample_prepared(x, _upsample_points(kernel))
-
-
-def _upsample_points(kernel):
-    return winograd.transform_kernel(kernel, _UPSAMPLE_TRANSFORMS)
+    transforms = winograd.widest_upsampling(x.shape[1:-1])
+    return _upsample_prepared(x, winograd.transform_kernel(kernel, transforms))
 
 
 def _upsample_prepared(x, points):
-    size = [2 * n for n in x.shape[1:-1]]
-    return winograd.apply(x, points, _UPSAMPLE_TRANSFORMS, (1, 1), size)
+    transforms, size = winograd.widest_upsampling(x.shape[1:-1]), [2 * n for n in x.shape[1:-1]]
+    return winograd.apply(x, points, transforms, (1, 1), size)
 
 
 def upsample_overlap(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -396,9 +392,10 @@ class Conv(nn.Module):
 
     def _convolve(self, x, kernel, strides, padding):
         size = kernel.shape[:-2]
-        transforms = [winograd.TAPS.get(n) for n in _shifts(size, strides)]
+        shifts, out = _shifts(size, strides), _out_size(x, size, strides, padding)
 
         def transform():
+            transforms = winograd.widest(shifts, out)
             return winograd.transform_kernel(_blocked_kernel(kernel, strides), transforms)
 
         suits = _suits_winograd(x, kernel, strides, padding, _LEAST_TILES_PREPARED)
@@ -406,8 +403,8 @@ class Conv(nn.Module):
         if points is None:
             conv = (_CONV_FRAMES if self.by_frame else _CONV)[implementation()]
             return conv(x, kernel, strides, padding)
-        out, zeros = _out_size(x, size, strides, padding), [0 for _ in size]
         blocks = _blocked_input(x, size, strides, padding)
+        transforms, zeros = winograd.widest(shifts, out), [0 for _ in size]
         return winograd.apply(blocks, points, transforms, zeros, out)
 
 
@@ -433,7 +430,12 @@ class Upsample(nn.Module):
             and self.dtype == jnp.float32
             and _upsampled_tiles(x) >= _LEAST_TILES_PREPARED
         )
-        points = _prepared(self, lambda: _upsample_points(kernel), suits)
+
+        def transform():
+            transforms = winograd.widest_upsampling(x.shape[1:-1])
+            return winograd.transform_kernel(kernel, transforms)
+
+        points = _prepared(self, transform, suits)
         if points is None:
             return _UPSAMPLE[implementation()](x, kernel)
         return _upsample_prepared(x, points)

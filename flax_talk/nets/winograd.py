@@ -66,6 +66,72 @@ UPSAMPLE = Transform(
 inputs."""
 
 
+# Tiles of three outputs (six of the transposed convolution) take fewer products for each, but more
+# sums to make and a longer program; for them the sums at 0, 1, -1, 2 and infinity are taken.
+_TWO_TAPS_WIDE = Transform(
+    data=[[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, -1, 0, 1]],
+    reads=[0, 1, 2, 3],
+    kernel=[[1, 0], [0.5, 0.5], [0.5, -0.5], [0, 1]],
+    output=[[1, 1, 1, 0], [0, 1, -1, 0], [0, 1, 1, 1]],
+    step=3,
+)
+_THREE_TAPS_WIDE = Transform(
+    data=[
+        [2, -1, -2, 1, 0],
+        [0, -2, -1, 1, 0],
+        [0, 2, -3, 1, 0],
+        [0, -1, 0, 1, 0],
+        [0, 2, -1, -2, 1],
+    ],
+    reads=[0, 1, 2, 3, 4],
+    kernel=[[1 / 2, 0, 0], [-1 / 2] * 3, [-1 / 6, 1 / 6, -1 / 6], [1 / 6, 1 / 3, 2 / 3], [0, 0, 1]],
+    output=[[1, 1, 1, 1, 0], [0, 1, -1, 2, 0], [0, 1, 1, 4, 1]],
+    step=3,
+)
+_UPSAMPLE_WIDE = Transform(
+    data=[
+        [1, 0, -1, 0, 0],
+        [0, 1, 1, 0, 0],
+        [0, -1, 1, 0, 0],
+        [0, -1, 0, 1, 0],
+        [0, 0, 1, 1, 0],
+        [0, 0, -1, 1, 0],
+        [0, 0, -1, 0, 1],
+    ],
+    reads=[0, 1, 2, 3, 3, 4, 5, 6],
+    kernel=[
+        [0, 0, 0, 1],
+        [0, 0.5, 0, 0.5],
+        [0, -0.5, 0, 0.5],
+        [0, 1, 0, 0],
+        [0, 0, -1, 0],
+        [0.5, 0, 0.5, 0],
+        [-0.5, 0, 0.5, 0],
+        [1, 0, 0, 0],
+    ],
+    output=[
+        [1, 1, 1, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 1, 1, 1, 0],
+        [0, 1, -1, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1, -1, 0],
+        [0, 1, 1, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1, 1, 1],
+    ],
+    step=3,
+)
+WIDE = {1: ONE_TAP, 2: _TWO_TAPS_WIDE, 3: _THREE_TAPS_WIDE}
+
+
+def widest(taps: Sequence[int], size: Sequence[int]) -> list[Transform]:
+    """Transforms for a result [*size] with the fewest products, where wide tiles fit."""
+    return [(TAPS if s % 3 else WIDE)[n] for n, s in zip(taps, size, strict=True)]
+
+
+def widest_upsampling(size: Sequence[int]) -> list[Transform]:
+    """The same for the transposed convolution of an input [*size]."""
+    return [UPSAMPLE if s % 3 else _UPSAMPLE_WIDE for s in size]
+
+
 def transform_kernel(kernel: jax.Array, transforms: Sequence[Transform]) -> list[jax.Array]:
     """What the sums of `apply` are multiplied by.
 
