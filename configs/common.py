@@ -84,6 +84,11 @@ def get_config() -> ConfigDict:
     # Validation once every so many epochs, on so many clips at most (0: all).
     train.validate_every = 1
     train.validation_clips = 0
+    # Work what a network works out on the way out again for its gradient: less memory, more time.
+    train.remat = False
+    # Parts that a device's examples go through in, one after the other, for one update; batch
+    # normalisation sees one part. Divides the batch.
+    train.accumulate = 1
 
     # Folder of another run whose variables this one starts from, or several, separated by commas,
     # each for the players that it has; none if empty.

@@ -78,6 +78,9 @@ def make_generator(config: ConfigDict, variables: dict[str, Any], step: int = 0)
     """A generator from variables in memory, such as a train state's; other players are left out."""
     needed = [name for name in generating_players(config.system) if name in variables]
     generator = jax.device_put({name: variables[name] for name in needed})
+    prepare = getattr(get_system(config.system), "prepare", None)
+    if prepare is not None:
+        generator = prepare(config, generator)
     return Generator(FrozenConfigDict(config), generator, step)
 
 

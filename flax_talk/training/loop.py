@@ -49,7 +49,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
         UserError: data and config do not fit, or a loss is no longer finite.
     """
     workdir = Path(workdir)
-    parallel.check_batch_size(config.data.batch_size)
+    parallel.check_batch_size(config.data.batch_size, config.train.get("accumulate", 1))
     _claim(config, workdir)
     system = get_system(config.system)
     share = dict(process_index=jax.process_index(), process_count=jax.process_count())

@@ -73,16 +73,40 @@ def gradients(
     batch: dict[str, jax.Array],
     axis_name: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
-    """(gradients by player, new batch statistics by player, metrics), averaged over devices."""
+    """(gradients by player, new batch statistics by player, metrics), averaged over devices.
+
+    With `config.train.accumulate` above 1 the examples of a device go through in so many equal
+    parts, one after the other, and gradients and metrics are averages over the parts. Batch
+    normalisation sees a part at a time, and so does a mean over valid frames.
+    """
     rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     keys = example_keys(rng, batch["mask"].shape[0], axis_name)
 
-    def total(params):
-        variables = state.replace(params=params).variables
-        losses, stats, metrics = system.losses(config, variables, batch, keys, True, axis_name)
-        return sum(losses.values()), (stats, metrics)
+    def part(stats, batch, keys):
+        def total(params):
+            variables = state.replace(params=params, batch_stats=stats).variables
+            losses, new, metrics = system.losses(config, variables, batch, keys, True, axis_name)
+            return sum(losses.values()), (new, metrics)
 
-    grads, (stats, metrics) = jax.grad(total, has_aux=True)(state.params)
+        grads, (stats, metrics) = jax.grad(total, has_aux=True)(state.params)
+        return stats, (grads, metrics)
+
+    count = config.get("train", {}).get("accumulate", 1)
+    if count == 1:
+        stats, (grads, metrics) = part(state.batch_stats, batch, keys)
+    else:
+
+        def add(carry, inputs):
+            stats, total = carry
+            stats, results = part(stats, *inputs)
+            return (stats, jax.tree.map(jnp.add, total, results)), None
+
+        parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), (batch, keys))
+        first = jax.tree.map(lambda x: x[0], parts)
+        _, shapes = jax.eval_shape(part, state.batch_stats, *first)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (stats, results), _ = jax.lax.scan(add, (state.batch_stats, zeros), parts)
+        grads, metrics = jax.tree.map(lambda x: x / count, results)
     if axis_name is not None:
         grads, stats, metrics = jax.lax.pmean((grads, stats, metrics), axis_name)
     return grads, stats, metrics
