@@ -1,13 +1,18 @@
 """Whole runs: they resume bit for bit, stop when they should, and leave what they promise."""
 
+import errno
+import itertools
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+import toy
 
 from configs import syncnet_grid
 from flax_talk.errors import UserError
@@ -108,10 +113,125 @@ def test_a_run_of_another_system_is_not_overwritten(config, tmp_path):
         train_and_evaluate(config, tmp_path)
 
 
-def test_divergence_is_named(config, tmp_path):
-    config.optimizer.generator.learning_rate = float("inf")
-    with pytest.raises(UserError, match=r"diverged before step \d: .*generator"):
-        train_and_evaluate(config, tmp_path)
+@pytest.fixture
+def toy_config(drawn_data, monkeypatch):
+    """Of `toy`: whole runs in a second."""
+    monkeypatch.setattr(loop, "get_system", lambda name: toy.SYSTEM)
+    return toy.get_config(drawn_data, 20)
+
+
+def leaves(workdir):
+    """All numbers of the newest checkpoint, and of the best."""
+    manager = ocp.CheckpointManager(workdir / "checkpoints", item_names=("state", "progress"))
+    with manager:
+        wanted = dict(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+        found = manager.restore(manager.latest_step(), args=ocp.args.Composite(**wanted))
+    best, step = load_variables(workdir)
+    return jax.tree.leaves([dict(found), best, step])
+
+
+def assert_equal_runs(one, other):
+    for a, b in zip(leaves(one), leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_divergence_stops_at_its_step_and_saves_nothing_after_it(toy_config, tmp_path):
+    toy_config.breaks_above = 3.4
+    with pytest.raises(UserError, match=r"at step \d+: generator/loss, generator/grad") as caught:
+        train_and_evaluate(toy_config, tmp_path)
+    diverged = int(str(caught.value).split("step ")[1].split(":")[0])
+    saved = [int(path.name) for path in (tmp_path / "checkpoints").iterdir()]
+    assert 2 < diverged < 20 and diverged - 2 <= max(saved) < diverged
+    toy_config.train.on_divergence = "skip"
+    assert train_and_evaluate(toy_config, tmp_path)["finished"]
+    assert sum(line["train/skipped"] for line in records(tmp_path, "train/").values()) > 0
+    assert all(np.isfinite(leaf).all() for leaf in leaves(tmp_path))
+
+
+def test_a_full_disk_does_not_end_a_run(toy_config, tmp_path, monkeypatch, caplog):
+    """All writing fails in the middle of it; the end is as that of a run without."""
+    toy_config.train.log_every = 1
+    train_and_evaluate(toy_config, tmp_path / "whole")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fills(real, step_of):
+        def call(*args, **kwargs):
+            if 5 <= step_of(*args) < 9:
+                raise full
+            return real(*args, **kwargs)
+
+        return call
+
+    manager = ocp.CheckpointManager
+    monkeypatch.setattr(manager, "save", fills(manager.save, lambda self, step: step))
+    event = loop.Writer._add
+    monkeypatch.setattr(
+        loop.Writer, "_open_events", fills(loop.Writer._open_events, lambda self: 5)
+    )
+    train_and_evaluate(toy_config, tmp_path / "full")
+    assert event is loop.Writer._add
+    assert_equal_runs(tmp_path / "whole", tmp_path / "full")
+    assert "checkpoint 6 " in caplog.text and "checkpoint 8 of" in caplog.text
+    assert "tensorboard of" in caplog.text and "No space left on device" in caplog.text
+    assert list(records(tmp_path / "full", "train/")) == list(range(1, 21))
+
+
+def test_a_run_whose_end_cannot_be_saved_says_so(toy_config, tmp_path, monkeypatch):
+    def fail(self, step, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
+    with pytest.raises(UserError, match="state of step 20 could not be saved: free some space"):
+        train_and_evaluate(toy_config, tmp_path)
+
+
+@pytest.mark.parametrize("moment", [7, 8, 13])
+def test_sigterm_in_a_validation_saves_at_once_and_validates_later(
+    toy_config, tmp_path, monkeypatch, moment
+):
+    """Step 8 is validated: the signal comes before, within and after it."""
+    train_and_evaluate(toy_config, tmp_path / "whole")
+    toy_config.train.checkpoint_every = 100
+    with monkeypatch.context() as patch:
+        shard = loop.parallel.shard_batch
+        calls = itertools.count(1)
+
+        def interrupted(mesh, batch):
+            # Calls 1 to 8 are of steps 1 to 8, 9 of the validation.
+            if next(calls) == moment + (moment == 8):
+                os.kill(os.getpid(), signal.SIGTERM)
+            return shard(mesh, batch)
+
+        patch.setattr(loop.parallel, "shard_batch", interrupted)
+        done = train_and_evaluate(toy_config, tmp_path / "cut")
+    assert not done["finished"]
+    (saved,) = (tmp_path / "cut" / "checkpoints").iterdir()
+    assert int(saved.name) == min(moment, 12)
+    assert list(records(tmp_path / "cut", "validation/")) == ([8] if moment == 13 else [])
+    assert train_and_evaluate(toy_config, tmp_path / "cut")["finished"]
+    assert list(records(tmp_path / "cut", "validation/")) == [8, 16, 20]
+    assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_damage_and_a_kill_cost_steps_but_change_no_number(toy_config, tmp_path, caplog):
+    """The folder as it was in the middle of a save, then with its newest checkpoint cut."""
+    train_and_evaluate(toy_config, tmp_path / "whole")
+    cut = tmp_path / "cut"
+    toy_config.train.max_steps = 12
+    train_and_evaluate(toy_config, cut)
+    (cut / "checkpoints" / "12").rename(cut / "checkpoints" / "12.orbax-checkpoint-tmp")
+    large = max((cut / "checkpoints" / "10").rglob("*"), key=lambda path: path.stat().st_size)
+    os.truncate(large, 100)
+    with (cut / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 12, "train/l')
+    toy_config.train.update(dict(max_steps=20, keep_checkpoints=2))
+    with pytest.raises(UserError, match="no checkpoint in"):
+        train_and_evaluate(toy_config, cut)
+    shutil.rmtree(cut / "checkpoints")
+    train_and_evaluate(toy_config, cut)
+    assert_equal_runs(tmp_path / "whole", cut)
+    lines = (cut / "metrics.jsonl").read_text().splitlines()
+    assert sum(line.endswith("}") for line in lines) == len(lines) - 1
 
 
 def judge(scores, patience, mode="max"):
