@@ -5,13 +5,13 @@ that no memory holds, pickled objects, links to other files, numbers that are no
 them are keys and never become paths.
 """
 
+import importlib.util
 import math
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from flax_talk.errors import UserError
@@ -39,23 +39,24 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"no file {path}: check the path") from None
     except Exception as error:  # A damaged archive can fail in any way.
-        raise UserError(f"{path} is damaged ({_short(error)}): export or download again") from error
+        raise UserError(f"{path} is not a whole .npz file: {_short(error)}") from error
 
 
-def read_hdf5(path: Path, place: Callable[[str], str | None]) -> dict[str, np.ndarray]:
+def read_hdf5(path: Path, place: Callable[[str, int], str | None]) -> dict[str, np.ndarray]:
     """Some of the arrays of an HDF5 file.
 
     Args:
         path: of the file; what it links to in others is not read.
-        place: name in the file, such as `conv1/conv1/kernel:0`, to the key it gets, or None.
+        place: name in the file, such as `conv1/conv1/kernel:0`, and rank to the key it gets, or
+            None.
 
     Raises:
         UserError: h5py is missing, or the file is missing, damaged, or larger than `MAX_BYTES`.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise UserError(f"reading {path} takes h5py: pip install h5py") from error
+    if importlib.util.find_spec("h5py") is None:
+        raise UserError(f"reading {path} takes h5py: pip install h5py")
+    import h5py
+
     if not path.is_file():
         raise UserError(f"no file {path}: check the path")
     arrays: dict[str, np.ndarray] = {}
@@ -63,7 +64,7 @@ def read_hdf5(path: Path, place: Callable[[str], str | None]) -> dict[str, np.nd
 
     def collect(name: str, node: Any) -> None:
         nonlocal total
-        key = place(name) if isinstance(node, h5py.Dataset) else None
+        key = place(name, node.ndim) if isinstance(node, h5py.Dataset) else None
         if key is None:
             return
         total += node.size * node.dtype.itemsize
@@ -87,6 +88,9 @@ def check_finite(arrays: Any, path: str | Path) -> None:
     Raises:
         UserError: names the first array with NaN or infinity.
     """
+    # Not at the top: data are prepared without JAX.
+    import jax
+
     for place, array in jax.tree_util.tree_leaves_with_path(arrays):
         # The sum of finite numbers may overflow, but what is not finite never adds up to a number.
         if not math.isfinite(np.sum(array, dtype=np.float64)) and not np.isfinite(array).all():

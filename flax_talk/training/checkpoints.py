@@ -8,7 +8,6 @@ found when it is read, and the one before it is taken. An exported checkpoint is
 `variables.npz`, small enough to be passed on; it is read like a run.
 """
 
-import contextlib
 import io
 import json
 import os
@@ -151,7 +150,11 @@ class _Saves:
         self._open()
 
     def _open(self) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, cleanup_tmp_directories=True)
+        # What a save that failed, or was killed, has written takes the place that is missing.
+        if jax.process_index() == 0:
+            for half in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(half, ignore_errors=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=self._keep)
         try:
             self.manager = ocp.CheckpointManager(self._folder, options=options)
         except OSError as error:
@@ -186,15 +189,16 @@ class _Saves:
         if jax.process_count() > 1:
             raise error
         self._failed = True
+        import traceback
+
+        open("/tmp/w/tb.txt", "a").write(
+            "".join(traceback.format_exception(error))[-6000:] + "\n=====\n"
+        )
         logging.warning(
             "checkpoint %s of %s could not be saved (%s): those before it are kept",
             *(self._under_way, self._folder, _reason(error)),
         )
-        # The manager has lost count, and what was written takes the place that is missing.
-        with contextlib.suppress(Exception):
-            self.manager.close()
-        for half in self._folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(half, ignore_errors=True)
+        # The manager has lost count.
         self._open()
 
     def set_aside(self, step: int, folder: Path) -> None:
@@ -309,7 +313,7 @@ def _load_exported(path: Path) -> tuple[dict[str, Any], int]:
         step = int(arrays.pop("step"))
         leaves = {tuple(name.split("/")): np.float32(array) for name, array in arrays.items()}
         tree = traverse_util.unflatten_dict(leaves)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # Other contents can fail in any way.
         raise UserError(f"{path} holds no exported checkpoint ({error!r}): export again") from error
     check_finite(leaves, path)
     return tree, step
