@@ -163,6 +163,21 @@ def test_a_damaged_export_is_one_line(tiny_run, tmp_path):
         export(tiny_run, tmp_path, players=("teacher",))
 
 
+@pytest.mark.parametrize("change", ["missing", "shape", "player"])
+def test_weights_that_do_not_fit_are_one_line(model, picture, voice, change):
+    params = dict(model.variables["generator"]["params"])
+    if change == "missing":
+        del params["decoder"]
+    if change == "shape":
+        content = params["content"]
+        params["content"] = {name: leaf[..., :-3] for name, leaf in content.items()}
+    variables = {"generator": {**model.variables["generator"], "params": params}}
+    spoilt = model._replace(variables={} if change == "player" else variables)
+    with pytest.raises(UserError, match="do not fit their config") as caught:
+        animate(spoilt, picture, voice)
+    assert "\n" not in str(caught.value)
+
+
 def test_finds_the_face_of_a_real_recording(tiny_run, real_media, tmp_path):
     pytest.importorskip("dlib")
     clip = real_media / "grid" / "s1" / "bbaf2n.mp4"

@@ -189,11 +189,6 @@ class _Saves:
         if jax.process_count() > 1:
             raise error
         self._failed = True
-        import traceback
-
-        open("/tmp/w/tb.txt", "a").write(
-            "".join(traceback.format_exception(error))[-6000:] + "\n=====\n"
-        )
         logging.warning(
             "checkpoint %s of %s could not be saved (%s): those before it are kept",
             *(self._under_way, self._folder, _reason(error)),
