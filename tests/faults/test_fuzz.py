@@ -22,13 +22,16 @@ def small_files(folder):
     frames = frames.astype(np.uint8)
     tone = 0.5 * np.sin(np.arange(12 * 640) / 8)
     media.write_video(folder / "a.mp4", frames, 25, tone, 16_000)
-    for name, codec in (("a.wav", "pcm_s16le"), ("a.mp3", "libmp3lame"), ("a.ogg", "libopus")):
+    for name, codec, form in (
+        ("a.wav", "pcm_s16le", "s16"),
+        ("a.mp3", "libmp3lame", "fltp"),
+        ("a.ogg", "libopus", "flt"),
+    ):
+        samples = (32_767 * tone).astype(np.int16) if form == "s16" else tone.astype(np.float32)
         with av.open(str(folder / name), "w") as container:
             stream = container.add_stream(codec, rate=48_000, layout="mono")
-            form = "s16" if codec == "pcm_s16le" else stream.codec_context.format.name
-            scaled = tone if form != "s16" else 32_767 * tone
-            kind = np.int16 if form == "s16" else np.float32
-            frame = av.AudioFrame.from_ndarray(scaled.astype(kind)[None], form, "mono")
+            stream.codec_context.format = form
+            frame = av.AudioFrame.from_ndarray(samples[None], form, "mono")
             frame.sample_rate, frame.pts = 48_000, 0
             container.mux([*stream.encode(frame), *stream.encode(None)])
     with av.open(str(folder / "a.mkv"), "w") as container:
