@@ -1,7 +1,7 @@
 """Files that are damaged in ways that files are, and what reads them, in a process of its own.
 
 `Reader` reads one mutation after the other in a child whose memory is limited; the parent waits for
-each and starts another child where one crashes or hangs.
+each and starts another child where one crashes, hangs or works for too long.
 """
 
 import contextlib
@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 LIMIT_BYTES = 6 * 2**30  # of address space: libraries alone map two of them
-LIMIT_SECONDS = 60.0
+LIMIT_CPU_SECONDS = 30
+LIMIT_SECONDS = 600.0  # of waiting, on a machine that may be busy
 
 
 def mutate(content: bytes, seed: int) -> bytes:
@@ -50,7 +51,7 @@ def mutate(content: bytes, seed: int) -> bytes:
 
 
 class Outcome(NamedTuple):
-    """`said`: "read", the line of a UserError, or what should not have happened."""
+    """`said`: "read", the line of a UserError, or what should not have happened; seconds of CPU."""
 
     said: str
     is_right: bool
@@ -92,6 +93,9 @@ def _serve(connection) -> None:
 
     while True:
         path = connection.recv()
+        begun = time.process_time()
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(begun) + LIMIT_CPU_SECONDS, most))
         try:
             read(path)
             outcome = "read", True
@@ -100,7 +104,7 @@ def _serve(connection) -> None:
         except BaseException:
             outcome = traceback.format_exc(), False
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        connection.send((*outcome, peak))
+        connection.send((*outcome, time.process_time() - begun, peak))
 
 
 class Reader:
@@ -117,17 +121,16 @@ class Reader:
             self._child = context.Process(target=_serve, args=(other,), daemon=True)
             self._child.start()
             other.close()
-        begun = time.monotonic()
         with contextlib.suppress(EOFError, BrokenPipeError):
             self._connection.send(path)
             if self._connection.poll(LIMIT_SECONDS):
-                said, is_right, peak = self._connection.recv()
+                said, is_right, seconds, peak = self._connection.recv()
                 self.peak = max(self.peak, peak)
-                return Outcome(said, is_right, time.monotonic() - begun)
-        self._child.join(0.1)
+                return Outcome(said, is_right, seconds)
+        self._child.join(1)
         said = f"exit code {self._child.exitcode}" if self._child.exitcode else "hangs"
         self.close()
-        return Outcome(said, False, time.monotonic() - begun)
+        return Outcome(said, False, LIMIT_SECONDS)
 
     def close(self) -> None:
         if self._child is not None:
