@@ -120,7 +120,7 @@ class Checkpoints:
         Returns:
             Whether it does: else the failure is logged in one line, and the best before is kept.
         """
-        checksums = {"variables": _checksums(state)["variables"]}
+        checksums = {"variables": _checksum(state.variables)}
         self._best.save(int(state.step), ocp.args.StandardSave(state.variables), checksums)
         return self._best.settle()
 

@@ -36,7 +36,5 @@ def test_memory_is_flat_over_many_animations(tiny_run, tmp_path):
     # After the first hundred all programs are compiled and all pools filled.
     settled = min(100, COUNT // 3)
     growth = sizes[-1] - sizes[settled]
-    print(
-        f"\n{COUNT} animations: {sizes[settled]:.0f} MiB after {settled}, {sizes[-1]:.0f} at the end"
-    )
+    print(f"\n{COUNT} animations: {sizes[settled]:.0f} MiB after {settled}, then {sizes[-1]:.0f}")
     assert growth < 60
