@@ -81,6 +81,9 @@ def get_config() -> ConfigDict:
     train.checkpoint_every = 1000
     # Newest checkpoints kept; the best one is kept beside them.
     train.keep_checkpoints = 2
+    # What a loss or gradient that is not finite does: "stop" ends the run, "skip" leaves out the
+    # update and goes on.
+    train.on_divergence = "stop"
     # Validation once every so many epochs, on so many clips at most (0: all).
     train.validate_every = 1
     train.validation_clips = 0

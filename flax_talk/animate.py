@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import cv2
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -303,5 +304,11 @@ def _generate(config, variables, still, rng, audio, carry):
 def _initial_carry(config, variables, still, rng, audio):
     """The zeros from which a video starts: with them the first chunk is like any other."""
     generate = partial(get_system(config.system).generate, config)
-    _, carry = jax.eval_shape(generate, variables, still, audio, rng)
+    try:
+        _, carry = jax.eval_shape(generate, variables, still, audio, rng)
+    except (flax.errors.FlaxError, KeyError) as error:  # lacks weights, or has others
+        raise UserError(
+            f"the weights do not fit their config ({' '.join(str(error).split())[:150]}): export "
+            "the checkpoint again"
+        ) from error
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)

@@ -121,7 +121,23 @@ def test_step_moves_the_players_by_their_optimizers(toy, single):
     moved = jax.tree.map(lambda a, b: bool((a != b).all()), after.params, before.params)
     assert all(jax.tree.leaves(moved["one"]))
     assert not any(jax.tree.leaves(moved["two"]))
-    assert {"one/loss", "two/loss", "one/gradient_norm", "two/gradient_norm"} == set(metrics)
+    named = {"one/loss", "two/loss", "one/gradient_norm", "two/gradient_norm", "skipped"}
+    assert named == set(metrics) and metrics["skipped"] == 0
+
+
+@pytest.mark.parametrize("spoilt", ["batch", "rate"])
+def test_a_step_that_is_not_finite_changes_nothing(toy, spoilt):
+    config, optimizer, state, batch = toy
+    if spoilt == "batch":
+        batch = {**batch, "y": np.where(np.arange(8)[:, None] == 2, np.nan, batch["y"])}
+    else:
+        bad = ConfigDict(dict(one=common.adam(1e-2), two=common.adam(float("inf"))))
+        optimizer = optimizers.make_optimizer(bad, ["one", "two"], steps_per_epoch=1)
+    update = jax.jit(functools.partial(step.train_step, TOY, config, optimizer))
+    after, metrics = update(state, batch)
+    assert metrics["skipped"] == 1
+    assert np.isfinite(metrics["one/loss"]) == (spoilt == "rate")
+    jax.tree.map(np.testing.assert_array_equal, after, state.replace(step=np.int32(1)))
 
 
 def test_gradient_norm_is_that_of_the_player(toy):
