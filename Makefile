@@ -6,7 +6,12 @@ READY := $(VENV)/.ready
 
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
-.PHONY: demo test soak lint clean
+# Benchmarks of speed, each a script in benchmarks/ that takes --out and prints Markdown.
+BENCHMARKS := generation training_step streaming batch cost startup metrics
+BENCH := .venv-bench
+RESULTS := out/benchmarks
+
+.PHONY: demo test soak bench notebooks lint clean
 
 demo: $(READY)
 	$(BIN)/python -m flax_talk.demo --out out
@@ -18,15 +23,32 @@ test: $(READY)
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak --durations 0
 
+notebooks: $(READY)
+	$(BIN)/jupytext --to ipynb colabs/*.py
+
+bench: $(BENCH)/.ready
+	@mkdir -p $(RESULTS); failed=; for name in $(BENCHMARKS); do \
+	  echo "== $$name"; \
+	  $(BENCH)/bin/python benchmarks/$$name.py --out $(RESULTS)/$$name.json \
+	    > $(RESULTS)/$$name.md || failed="$$failed $$name"; \
+	  cat $(RESULTS)/$$name.md; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 clean:
-	rm -rf $(VENV) .cache out
+	rm -rf $(VENV) $(BENCH) .cache out
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+$(BENCH)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
+	$(BENCH)/bin/python -m pip install --quiet --editable '.[bench]'
 	touch $@

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import report
 from tqdm import tqdm
 
+import report
 from flax_talk import dub
 from flax_talk.evaluation import measures
 from flax_talk.face_model.fit import fit

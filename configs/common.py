@@ -81,9 +81,17 @@ def get_config() -> ConfigDict:
     train.checkpoint_every = 1000
     # Newest checkpoints kept; the best one is kept beside them.
     train.keep_checkpoints = 2
+    # What a loss or gradient that is not finite does: "stop" ends the run, "skip" leaves out the
+    # update and goes on.
+    train.on_divergence = "stop"
     # Validation once every so many epochs, on so many clips at most (0: all).
     train.validate_every = 1
     train.validation_clips = 0
+    # Work what a network works out on the way out again for its gradient: less memory, more time.
+    train.remat = False
+    # Parts that a device's examples go through in, one after the other, for one update; batch
+    # normalisation sees one part. Divides the batch.
+    train.accumulate = 1
 
     # Folder of another run whose variables this one starts from, or several, separated by commas,
     # each for the players that it has; none if empty.

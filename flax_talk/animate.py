@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import cv2
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,9 +63,14 @@ def load_generator(workdir: str | Path = SHIPPED) -> Generator:
         workdir: folder that a run was trained in, or an exported checkpoint.
 
     Raises:
-        UserError: the folder holds no run, or the run has saved nothing yet.
+        UserError: the folder holds no run, the run has saved nothing yet, or generates no video.
     """
     config = load_config(Path(workdir))
+    if not hasattr(get_system(config.system), "generate"):
+        raise UserError(
+            f"{workdir} holds a run of {config.system}, which generates no video: "
+            "give one of a system that does, such as temporal_gan_2019"
+        )
     variables, step = load_variables(Path(workdir))
     return make_generator(config, variables, step)
 
@@ -73,6 +79,9 @@ def make_generator(config: ConfigDict, variables: dict[str, Any], step: int = 0)
     """A generator from variables in memory, such as a train state's; other players are left out."""
     needed = [name for name in generating_players(config.system) if name in variables]
     generator = jax.device_put({name: variables[name] for name in needed})
+    prepare = getattr(get_system(config.system), "prepare", None)
+    if prepare is not None:
+        generator = prepare(config, generator)
     return Generator(FrozenConfigDict(config), generator, step)
 
 
@@ -207,7 +216,7 @@ def animate_files(
     given = isinstance(checkpoint, Generator)
     config = checkpoint.config if given else load_config(Path(checkpoint))
     fps, rate = config.data.video_rate, config.data.audio_rate
-    crop = _aligned_still(still, detector, config.data)
+    crop = aligned_still(still, detector, config.data)
     heard, written = itertools.tee(speech_chunks(audio, text, voice, rate))
     model = checkpoint if given else load_generator(checkpoint)
 
@@ -251,14 +260,37 @@ def speech_chunks(
     return iter([resample(speech.waveform, speech.sample_rate, rate)])
 
 
-def _aligned_still(path: str | Path, detector: str, data_config: ConfigDict) -> np.ndarray:
+def aligned_still(
+    still: str | Path | np.ndarray, detector: str, data_config: ConfigDict
+) -> np.ndarray:
+    """The crop of a picture that a generator takes: its largest face, aligned.
+
+    Args:
+        still: file as of `animate_files`, or uint8 [h, w, 3] RGB.
+        detector: as of `animate_files`.
+        data_config: of the generator's config.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UserError: a picture that cannot be read, no face, or an unknown detector.
+    """
     # The detector first: its absence is known before the image is read.
     find = None if detector == ALIGNED else faces.get_detector(detector)
-    image = media.read_still(path)
+    if isinstance(still, str | Path):
+        image, name = media.read_still(still), str(still)
+    else:
+        image, name = np.asarray(still), "the still"
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(
+                f"the still must be uint8 [h, w, 3], not {image.dtype} {list(image.shape)}: "
+                "convert it to RGB of 8 bits, or give a file"
+            )
     size = tuple(data_config.image_size)
     if find is None:
         return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    return faces.align_still(image, find, size, faces.alignment_target(data_config), str(path))[0]
+    return faces.align_still(image, find, size, faces.alignment_target(data_config), name)[0]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -272,5 +304,11 @@ def _generate(config, variables, still, rng, audio, carry):
 def _initial_carry(config, variables, still, rng, audio):
     """The zeros from which a video starts: with them the first chunk is like any other."""
     generate = partial(get_system(config.system).generate, config)
-    _, carry = jax.eval_shape(generate, variables, still, audio, rng)
+    try:
+        _, carry = jax.eval_shape(generate, variables, still, audio, rng)
+    except (flax.errors.FlaxError, KeyError) as error:  # lacks weights, or has others
+        raise UserError(
+            f"the weights do not fit their config ({' '.join(str(error).split())[:150]}): export "
+            "the checkpoint again"
+        ) from error
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)

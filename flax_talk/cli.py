@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 from flax_talk import __version__
 from flax_talk.errors import UserError
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "av", "librosa")
 INTERRUPTED = 130
 
 
@@ -262,8 +261,44 @@ def _print_written(path: Path, as_json: bool) -> None:
         print(f"{path}: {size / 1e6:.1f} MB")
 
 
+def _report(args: argparse.Namespace) -> None:
+    from flax_talk.training.report import write_report
+
+    path = write_report(args.workdir, args.out, args.evaluation)
+    _print_written(path, args.json)
+
+
+def _app(args: argparse.Namespace) -> None:
+    from flax_talk.app import run
+
+    run(args.checkpoint, args.host, args.port, args.max_seconds, args.max_file)
+
+
+def _completion(args: argparse.Namespace) -> None:
+    try:
+        import shtab
+    except ImportError as error:
+        raise UserError("completion needs shtab: pip install 'flax-talk[completion]'") from error
+    print(shtab.complete(_parser(), args.shell))
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    from flax_talk.doctor import environment, examine
+
+    findings = examine()
+    if args.json:
+        _print_json({**environment(), "findings": [finding._asdict() for finding in findings]})
+        return
+    for finding in findings:
+        state = "ok" if finding.ok else "--"
+        advice = f": {finding.advice}" if finding.advice else ""
+        print(f"{state}  {finding.name:18} {finding.found}{advice}")
+
+
 def _info(args: argparse.Namespace) -> None:
-    facts = _environment() | (_run(args.checkpoint) if args.checkpoint else {})
+    from flax_talk.doctor import environment
+
+    facts = environment() | (_run(args.checkpoint) if args.checkpoint else {})
     if args.json:
         _print_json(facts)
         return
@@ -271,30 +306,6 @@ def _info(args: argparse.Namespace) -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{key} {_readable(entry)}" for key, entry in value.items())
         print(f"{name:12} {_readable(value)}")
-
-
-def _environment() -> dict[str, Any]:
-    import importlib.metadata
-    import platform
-
-    import jax
-
-    from input_pipeline.faces import DETECTORS, get_detector
-
-    def state(detector: str) -> str:
-        try:
-            get_detector(detector)
-        except UserError as error:
-            return str(error)
-        return "available"
-
-    return {
-        "flax-talk": __version__,
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
-        "detectors": {name: state(name) for name in DETECTORS},
-    }
 
 
 def _run(workdir: str) -> dict[str, Any]:
@@ -344,7 +355,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flax-talk {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
 
-    def command(run, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    def command(
+        run, name: str, summary: str, example: str, has_json: bool = True
+    ) -> argparse.ArgumentParser:
         added = commands.add_parser(
             name,
             help=summary,
@@ -353,7 +366,8 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         added.set_defaults(run=run)
-        added.add_argument("--json", action="store_true", help="print the result as JSON")
+        if has_json:
+            added.add_argument("--json", action="store_true", help="print the result as JSON")
         return added
 
     add = command(
@@ -525,6 +539,50 @@ def _parser() -> argparse.ArgumentParser:
         "flax-talk info --checkpoint runs/small",
     ).add_argument
     add("--checkpoint", metavar="W", help="folder of a run of train.py")
+
+    command(
+        _doctor,
+        "doctor",
+        "Try what this machine can do, and say what to install for the rest.",
+        "flax-talk doctor",
+    )
+
+    add = command(
+        _report,
+        "report",
+        "Draw a run as one page to pass on: losses, validation, samples, config.",
+        "flax-talk report --workdir runs/small --out report.html",
+    ).add_argument
+    add("--workdir", required=True, metavar="W", help="folder of a run of train.py")
+    add("--out", metavar="OUT.html", help="page to write (default: report.html in the folder)")
+    help = "of flax-talk evaluate --out (default: the newest in the folder)"
+    add("--evaluation", metavar="DIR", help=help)
+
+    add = command(
+        _app,
+        "app",
+        "Show a page in the browser that animates, dubs and streams.",
+        "flax-talk app --checkpoint runs/small runs/large --port 8000",
+        has_json=False,
+    ).add_argument
+    help = "folders of runs, or exported, that can be chosen besides the one that ships"
+    add("--checkpoint", nargs="+", default=(), metavar="W", help=help)
+    help = "address to listen at (default: 127.0.0.1; 0.0.0.0 shows it to the network)"
+    add("--host", default="127.0.0.1", metavar="HOST", help=help)
+    add("--port", type=int, default=7860, metavar="N", help="of it (default: 7860)")
+    help = "of speech and of videos to dub (default: 60)"
+    add("--max-seconds", type=float, default=60, metavar="S", help=help)
+    help = "largest file to upload (default: 50mb)"
+    add("--max-file", default="50mb", metavar="SIZE", help=help)
+
+    add = command(
+        _completion,
+        "completion",
+        "Print what makes a shell complete the words of flax-talk.",
+        "flax-talk completion bash",
+        has_json=False,
+    ).add_argument
+    add("shell", choices=("bash", "zsh", "tcsh"), help="bash, zsh or tcsh")
     return parser
 
 

@@ -416,7 +416,10 @@ def dub_files(
     kept = _Kept(keep)
 
     def track() -> dict[str, np.ndarray]:
-        points = faces.detect_video(frames, find)
+        try:
+            points = faces.detect_video(frames, find)
+        except faces.ClipError as error:
+            raise UserError(f"{video}: {error}: give a video of one face") from error
         return {"landmarks": points, **fit(load_default(), points)._asdict()}
 
     found = kept("fit", track, _fingerprint(video), detector)

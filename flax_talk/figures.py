@@ -12,6 +12,7 @@ Every function is pure: arrays in, a `matplotlib.figure.Figure` out. Neither `py
 style plays a part, and `save` writes the same bytes for the same figure.
 """
 
+import io
 import os
 import textwrap
 import uuid
@@ -27,7 +28,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from flax_talk.errors import UserError
 
@@ -70,6 +71,8 @@ _MARGIN = 12  # pixels around a figure
 _LABEL_WIDTH, _LEGEND_WIDTH = 20, 44  # letters
 _CEILING = 99.5  # per cent of the values that a scale covers: few pixels should not darken all
 _LEGEND_ROWS = 20
+_CURVE_POINTS = 400
+_ORDERS_APART = 50  # the quotient of values from which on a scale is logarithmic
 _PERPLEXITY = 30
 
 # Where a legend covers nothing.
@@ -332,6 +335,67 @@ def shift_curve(distances: Mapping[str, np.ndarray]) -> Figure:
     axes.set_ylabel("audio-video distance")
     _add_legend(axes, **_ABOVE)
     return _fit(figure)
+
+
+@_styled
+def curves(lines: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> Figure:
+    """Numbers over the steps of a run, in one small chart.
+
+    Args:
+        lines: (steps [N], values [N]) by name; values that are not finite are left out. Of long
+            ones means over stretches are drawn.
+        title: what is drawn.
+
+    Returns:
+        A figure, on a logarithmic scale where values are positive and orders apart; the last value
+        of a line stands beside its name.
+
+    Raises:
+        UserError: no lines.
+    """
+    if not lines:
+        raise UserError("no curves to draw: give at least one")
+    figure, axes = _chart(480, 240)
+    drawn = []
+    for i, (name, (steps, values)) in enumerate(lines.items()):
+        finite = np.isfinite(values)
+        steps, values = np.asarray(steps)[finite], np.asarray(values, np.float64)[finite]
+        if not len(values):
+            continue
+        pieces = min(len(values), _CURVE_POINTS)
+        means = [[p.mean() for p in np.array_split(x, pieces)] for x in (steps, values)]
+        marker = _MARKERS[i % len(_MARKERS)] if pieces == 1 else None
+        label = f"{name} {values[-1]:.4g}".strip()
+        style = dict(color=_COLOURS[i % len(_COLOURS)], marker=marker)
+        axes.plot(*means, lw=1.1, ls="-" if i < len(_COLOURS) else "--", label=label, **style)
+        drawn.append(means[1])
+    values = np.concatenate(drawn) if drawn else np.ones(1)
+    if values.min() > 0 and values.max() > _ORDERS_APART * values.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.grid(axis="y")
+    axes.set_xlabel("step")
+    # A line without a name needs no legend.
+    alone = "" in lines and bool(drawn)
+    last = axes.get_legend_handles_labels()[1][0] if alone else ""
+    axes.set_title(f"{title} {last}".strip(), loc="left", fontsize=8)
+    if drawn and not alone:
+        _add_legend(axes, loc="upper left", bbox_to_anchor=(1.02, 1))
+    return _fit(figure)
+
+
+@_styled
+def to_svg(figure: Figure) -> str:
+    """A figure as an `<svg>` element for a page of HTML; the same text for the same figure."""
+    buffer = io.StringIO()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "flax_talk"}
+    with matplotlib.style.context(settings):
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=nothing)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
 
 
 def _check(videos: Mapping[str, np.ndarray], moving: bool = False) -> int:

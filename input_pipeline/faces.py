@@ -104,6 +104,8 @@ class DlibDetector:
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         scale = min(1.0, _DETECTION_SIZE / max(image.shape[:2]))
+        if scale * min(image.shape[:2]) < 1:
+            return []
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         # The detector sees faces from 80 pixels on; doubling the image halves that, slowly.
         with self._searching:

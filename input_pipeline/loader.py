@@ -50,6 +50,7 @@ from absl import flags, logging
 from tensorflow_datasets.core.utils.version import list_all_versions
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import read_npz
 from input_pipeline import audio, faces, media, text, unit_files
 
 FITS = "fits"
@@ -213,9 +214,9 @@ class _Fitted(Sequence):
         example = self._source[index]
         path = self._fits / f"{_text(example['id'])}.npz"
         try:
-            with np.load(path) as fit:
-                return example | {name: fit[name] for name in ("geometry", "expression", "pose")}
-        except (OSError, KeyError, ValueError) as error:
+            fit = read_npz(path)
+            return example | {name: fit[name] for name in ("geometry", "expression", "pose")}
+        except (UserError, KeyError) as error:
             raise self._error(path) from error
 
     def _error(self, path: Path) -> UserError:

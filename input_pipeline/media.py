@@ -1,9 +1,10 @@
 """Decodes and encodes media: the only module that knows containers and image files.
 
-Video and audio go through PyAV (no ffmpeg program is needed), image files through OpenCV. Whatever
+Video and audio go through PyAV (no ffmpeg program is needed), image files through Pillow. Whatever
 the container, codec, frame rate or sampling rate of a file, it comes out as RGB frames at a given
 rate and a mono waveform that share one time zero, the instant of the first frame. No paper is
 behind it; frames are chosen by the nearest presentation time, so that lips stay on their sound.
+Files are not trusted: what is damaged, larger than the memory, or made to do harm ends in one line.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import io
 import itertools
 import os
 import uuid
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +22,7 @@ import av
 import cv2
 import numpy as np
 from av.stream import Disposition
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flax_talk.errors import UserError
 from input_pipeline.audio import resample_chunks
@@ -28,6 +30,19 @@ from input_pipeline.audio import resample_chunks
 Source = str | Path | bytes | BinaryIO
 
 MAX_IMAGE_PIXELS = 100_000_000
+LONGEST_HOLD = 60.0
+"""Seconds that one frame may be shown, or sound be missing: more are damaged time stamps."""
+
+AUDIO_RATES = range(1_000, 768_001)
+"""Samples per second that a file may have."""
+
+# Formats that hold what they show: no playlists, which name other files, and nothing that is run.
+_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000")
+_CONTAINERS = (
+    *("aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "dv", "eac3", "flac", "flv", "gif"),
+    *("h264", "hevc", "ivf", "m4v", "matroska", "mjpeg", "mov", "mp3", "mpeg", "mpegts"),
+    *("mpegvideo", "mxf", "nut", "ogg", "rm", "w64", "wav"),
+)
 # Sound whose time stamps jump by more than this has a hole; less is rounding of the stamps.
 _AUDIO_HOLE_SECONDS = 0.05
 # Without this tag players take large videos for BT.709, and skin turns slightly green.
@@ -64,7 +79,8 @@ def read_video(source: Source, fps: float = 25.0, max_frames: int | None = None)
         Video with contiguous uint8 frames [T, H, W, 3], T >= 1.
 
     Raises:
-        UserError: no such file, no video stream, or not one frame that can be decoded.
+        UserError: no such file, no video stream, not one frame that can be decoded, or more than
+            fits into the memory.
     """
     with _open(source) as container:
         stream = _video_stream(container)
@@ -75,7 +91,16 @@ def read_video(source: Source, fps: float = 25.0, max_frames: int | None = None)
         interval = float(1 / stream.average_rate) if stream.average_rate else 1 / fps
         chosen = _nearest_in_time(_decode(container, stream), interval, fps, times)
         size = stream.width, stream.height
-        frames = [_upright_rgb(frame, size) for frame in itertools.islice(chosen, max_frames)]
+        _check_pixels(size, source)
+        # Once in the list, and once more when they are put together.
+        frames, room = [], _free_memory() // 2
+        for frame in itertools.islice(chosen, max_frames):
+            frames.append(_upright_rgb(frame, size))
+            if len(frames) * frames[0].nbytes > room:
+                raise UserError(
+                    f"{_name(source)}: after {len(frames)} frames of {size[0]}x{size[1]} the "
+                    "memory is full: give a shorter or a smaller video"
+                )
     if not frames:
         raise UserError(f"{_name(source)}: no frame can be decoded: replace the damaged file")
     return Video(np.stack(frames), fps, np.array(times), declared)
@@ -95,9 +120,21 @@ def read_audio(source: Source, rate: int) -> np.ndarray:
         float32 [S] in [-1, 1], the mean of all channels, S >= 1.
 
     Raises:
-        UserError: no such file, no audio stream, or no sound that can be decoded.
+        UserError: no such file, no audio stream, no sound that can be decoded, samples that are
+            no numbers, or more than fits into the memory.
     """
-    return np.concatenate(list(read_audio_chunks(source, rate)))
+    # The pieces, and what they are put together into.
+    room, pieces = _free_memory() // 8, []
+    for piece in read_audio_chunks(source, rate):
+        pieces.append(piece)
+        room -= len(piece)
+        if room < 0:
+            seconds = sum(map(len, pieces)) / rate
+            raise UserError(
+                f"{_name(source)}: after {seconds:.0f} s of sound the memory is full: give a "
+                "shorter file"
+            )
+    return np.concatenate(pieces)
 
 
 def read_audio_chunks(source: Source, rate: int) -> Iterator[np.ndarray]:
@@ -112,19 +149,25 @@ def read_audio_chunks(source: Source, rate: int) -> Iterator[np.ndarray]:
         float32 [S], S >= 1, a fraction of a second each; at least one.
 
     Raises:
-        UserError: as `read_audio`, where the first piece is asked for.
+        UserError: as `read_audio`, where the piece is asked for that shows it.
     """
     with _open(source) as container:
         if not container.streams.audio:
             raise UserError(f"{_name(source)}: no audio stream: give a file with sound")
         stream = container.streams.audio[0]
+        if stream.rate not in AUDIO_RATES:
+            raise ValueError(f"{stream.rate} samples per second")
         has_video = _video_stream(container) is not None
         zero = _first_frame_time(source) if has_video and not hasattr(source, "read") else None
         frames = _decode(container, stream)
         pieces = ((frame.time or 0.0, _mono(frame, stream.rate)) for frame in frames)
-        joined = _join(pieces, zero, stream.rate)
+        joined = _join(pieces, zero, stream.rate, _name(source))
         is_silent = True
         for piece in filter(len, resample_chunks(joined, stream.rate, rate)):
+            if not np.isfinite(piece).all():
+                raise UserError(
+                    f"{_name(source)}: its sound has samples that are no numbers: make it again"
+                )
             is_silent = False
             yield np.clip(piece, -1, 1)
         if is_silent:
@@ -138,21 +181,19 @@ def read_image(path: str | Path) -> np.ndarray:
         uint8 [H, W, 3] RGB; 16 bits are scaled to 8 and grey becomes three equal channels.
 
     Raises:
-        UserError: no such file, not an image, or more than `MAX_IMAGE_PIXELS` pixels.
+        UserError: no such file, not an image, one that is cut off or damaged, or more than
+            `MAX_IMAGE_PIXELS` pixels.
     """
-    _check_exists(path)
-    size = _image_size(path)
-    if size is None:
-        raise UserError(f"{path}: not an image file: give a JPEG or PNG")
-    if size[0] * size[1] > MAX_IMAGE_PIXELS:
-        raise UserError(
-            f"{path}: {size[0]}x{size[1]} is over the limit of {MAX_IMAGE_PIXELS} pixels: "
-            "give a smaller image"
-        )
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise UserError(f"{path}: the image cannot be decoded: replace the damaged file")
-    return image
+    with _open_image(path) as image:
+        if image is None:
+            raise UserError(f"{path}: not an image file: give a JPEG or PNG")
+        _check_pixels(image.size, path)
+        try:
+            return _rgb(ImageOps.exif_transpose(image))
+        except Exception as error:  # A damaged file can fail in any way.
+            raise UserError(
+                f"{path}: the image cannot be decoded ({error}): replace the damaged file"
+            ) from error
 
 
 def read_still(path: str | Path) -> np.ndarray:
@@ -161,8 +202,9 @@ def read_still(path: str | Path) -> np.ndarray:
     Raises:
         UserError: no such file, or neither an image nor a video.
     """
-    _check_exists(path)
-    if _image_size(path) is not None:
+    with _open_image(path) as image:
+        is_image = image is not None
+    if is_image:
         return read_image(path)
     return read_video(path, max_frames=1).frames[0]
 
@@ -266,15 +308,53 @@ def _check_exists(path: str | Path) -> None:
         raise UserError(f"{path}: no such file: check the path")
 
 
-def _image_size(path: str | Path) -> tuple[int, int] | None:
-    """(width, height) by the file's header, without decoding; None if it is not an image."""
+def _check_pixels(size: tuple[int, int], source: Source) -> None:
+    if size[0] * size[1] > MAX_IMAGE_PIXELS:
+        raise UserError(
+            f"{_name(source)}: {size[0]}x{size[1]} is over the limit of {MAX_IMAGE_PIXELS} "
+            "pixels: give a smaller one"
+        )
+
+
+def _free_memory() -> int:
+    """Bytes that can be had without swapping; a guess where the system does not tell."""
     try:
-        with Image.open(path) as header:
-            return header.size
-    except UnidentifiedImageError:
-        return None
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path}: too many pixels ({error}): give a smaller image") from error
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        return 1024 * int(fields["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return 8 * 2**30
+
+
+@contextlib.contextmanager
+def _open_image(path: str | Path) -> Iterator[Image.Image | None]:
+    """An image file by its header, whatever its name, without decoding; None if it is none."""
+    _check_exists(path)
+    # What Pillow warns of, large images and odd tags, is judged here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(path, formats=_IMAGE_FORMATS)
+        except Image.DecompressionBombError as error:
+            raise UserError(f"{path}: too many pixels ({error}): give a smaller image") from error
+        except UnidentifiedImageError:
+            image = None
+        except Exception as error:  # A damaged header can fail in any way.
+            raise UserError(
+                f"{path}: cannot be read ({error}): replace the damaged file"
+            ) from error
+        with image or contextlib.nullcontext():
+            yield image
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """uint8 [H, W, 3] of any mode of Pillow's."""
+    if image.mode == "F":
+        raise ValueError("its pixels are not whole numbers")
+    if image.mode.startswith("I"):  # 16 bits of grey
+        grey = np.rint(np.clip(np.asarray(image, np.float32), 0, 65535) / 257)
+        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+    return np.array(image.convert("RGB"))
 
 
 @contextlib.contextmanager
@@ -282,13 +362,17 @@ def _open(source: Source) -> Iterator[av.container.InputContainer]:
     if isinstance(source, str | Path):
         _check_exists(source)
         source = str(source)
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    options = {"format_whitelist": ",".join(_CONTAINERS)}
     try:
-        with av.open(io.BytesIO(source) if isinstance(source, bytes) else source) as container:
+        with av.open(opened, options=options, metadata_errors="replace") as container:
             yield container
-    except (av.error.FFmpegError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # A damaged file can fail in any way.
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"{_name(source)}: cannot be read as video or audio ({error.strerror}): "
-            "give another file"
+            f"{_name(source)}: cannot be read as video or audio ({reason}): give another file"
         ) from error
 
 
@@ -318,14 +402,16 @@ def _nearest_in_time(
         time = index * interval if frame.time is None else frame.time
         times.append(time)
         if shown is None:
-            zero = time
+            zero = shown_time = time
+        if time - shown_time > LONGEST_HOLD:
+            raise ValueError(f"its time stamps jump from {shown_time:.6g} to {time:.6g} s")
         while shown is not None and count / fps < (shown_time + time) / 2 - zero:
             yield shown
             count += 1
         shown, shown_time = frame, time
     if shown is not None:
         last = float(shown.duration * shown.time_base) if shown.duration else interval
-        total = max(1, round((shown_time + last - zero) * fps))
+        total = max(1, round((shown_time + min(last, LONGEST_HOLD) - zero) * fps))
         yield from itertools.repeat(shown, total - count)
 
 
@@ -350,12 +436,13 @@ def _mono(frame: av.AudioFrame, rate: int) -> np.ndarray:
 
 
 def _join(
-    pieces: Iterable[tuple[float, np.ndarray]], zero: float | None, rate: int
+    pieces: Iterable[tuple[float, np.ndarray]], zero: float | None, rate: int, name: str
 ) -> Iterator[np.ndarray]:
     """Pieces of sound, (seconds, float32 [S]), from the time zero on, without holes.
 
     Pieces follow each other; only at a hole does a piece go where its time stamp says, since the
-    stamps of some containers are rounded to milliseconds. Zero is the first stamp where it is None.
+    stamps of some containers are rounded to milliseconds. Zero is the first stamp where it is None;
+    `name` is the file's, for the error where a hole is too long to be one.
     """
     end = None
     for time, samples in pieces:
@@ -363,7 +450,13 @@ def _join(
         start = round((time - zero) * rate)
         if end is not None and start - end <= _AUDIO_HOLE_SECONDS * rate:
             start = end
-        if (silence := start - max(0, end or 0)) > 0:
+        silence = start - max(0, end or 0)
+        if silence > LONGEST_HOLD * rate:
+            raise UserError(
+                f"{name}: its sound has a hole of more than {LONGEST_HOLD:.0f} s: write the file "
+                "again"
+            )
+        if silence > 0:
             yield np.zeros(silence, np.float32)
         end = start + len(samples)
         if end > max(0, start):
@@ -443,6 +536,8 @@ def _mono_piece(piece: np.ndarray) -> np.ndarray:
         raise UserError(
             f"sound must be a mono waveform [S], not {list(piece.shape)}: average the channels"
         )
+    if not np.isfinite(piece).all():
+        raise UserError("the sound has samples that are no numbers: make it again")
     return piece
 
 

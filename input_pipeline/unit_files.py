@@ -5,13 +5,13 @@ of `ACTION_UNITS`) and source (text: who found them). `flax-talk label` writes t
 """
 
 import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import read_npz
 from input_pipeline.synthetic.articulation import ACTION_UNITS
 
 FOLDER = "action_units"
@@ -32,12 +32,12 @@ def read(data_set: str | Path, clip_id: str) -> UnitFile | None:
         UserError: the file is damaged.
     """
     path = _path(data_set, clip_id)
-    try:
-        with np.load(path) as file:
-            units, source = np.asarray(file["action_units"], np.float32), str(file["source"])
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    try:
+        file = read_npz(path)
+        units, source = np.asarray(file["action_units"], np.float32), str(file["source"])
+    except (UserError, KeyError, ValueError) as error:
         raise UserError(
             f"{path} is damaged ({error}): remove it and run flax-talk label again"
         ) from error

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests, and the devices that they see."""
 
+import fcntl
 import os
 from collections.abc import Callable
 from functools import partial
@@ -31,6 +32,7 @@ from input_pipeline import faces, media
 from input_pipeline.audio import samples_per_frame, window_samples
 from input_pipeline.datasets.clips import ClipOptions
 from input_pipeline.datasets.grid import Grid, GridConfig
+from input_pipeline.prepare import prepare
 
 DRAWN_SIZE = (64, 32)
 DRAWN_RATE = 50_000
@@ -44,6 +46,18 @@ def real_media() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings in {folder}: set FLAX_TALK_REAL_MEDIA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def rendered_data(tmp_path_factory) -> Path:
+    """A data_dir with `synthetic_grid/tiny`, rendered once for all workers."""
+    # Workers have folders of their own beside one another.
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with (shared / "rendered.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        prepare("synthetic_grid:tiny", shared / "rendered")
+    return shared / "rendered"
 
 
 @pytest.fixture(scope="session")
@@ -169,6 +183,12 @@ def draw_clip(seed: int, num_frames: int = 20) -> tuple[np.ndarray, np.ndarray]:
 def drawn_clip() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """`draw_clip`: frames at 25 fps and a waveform at `DRAWN_RATE`, by seed."""
     return draw_clip
+
+
+@pytest.fixture(scope="session")
+def drawn_face() -> type[FixedFace]:
+    """The detector of drawings."""
+    return FixedFace
 
 
 @pytest.fixture

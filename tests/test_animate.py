@@ -207,10 +207,25 @@ def test_an_exported_generator_makes_the_same_video(tiny_run, model, picture, vo
 def test_a_damaged_export_is_one_line(tiny_run, tmp_path):
     path = export(tiny_run, tmp_path)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="is damaged"):
+    with pytest.raises(UserError, match="variables.npz is not a whole .npz file"):
         load_generator(tmp_path)
     with pytest.raises(UserError, match="has no teacher"):
         export(tiny_run, tmp_path, players=("teacher",))
+
+
+@pytest.mark.parametrize("change", ["missing", "shape", "player"])
+def test_weights_that_do_not_fit_are_one_line(model, picture, voice, change):
+    params = dict(model.variables["generator"]["params"])
+    if change == "missing":
+        del params["decoder"]
+    if change == "shape":
+        content = params["content"]
+        params["content"] = {name: leaf[..., :-3] for name, leaf in content.items()}
+    variables = {"generator": {**model.variables["generator"], "params": params}}
+    spoilt = model._replace(variables={} if change == "player" else variables)
+    with pytest.raises(UserError, match="do not fit their config") as caught:
+        animate(spoilt, picture, voice)
+    assert "\n" not in str(caught.value)
 
 
 def test_finds_the_face_of_a_real_recording(tiny_run, real_media, tmp_path):

@@ -1,5 +1,6 @@
 """The command line: help with examples, JSON, and mistakes that end in one line."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import pytest
 
 from flax_talk import cli
 
-COMMANDS = (
-    *("prepare", "inspect", "label", "fit", "animate", "dub", "translate", "retime", "render"),
-    *("finish", "evaluate", "ablate", "export", "import", "info"),
+(COMMANDS,) = (
+    tuple(action.choices)
+    for action in cli._parser()._actions
+    if isinstance(action, argparse._SubParsersAction)
 )
 
 
@@ -50,6 +52,7 @@ def one_line(capsys) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_that_parses(command, capsys):
+    assert {"animate", "dub", "app", "report", "doctor"} <= set(COMMANDS)
     with pytest.raises(SystemExit) as stop:
         cli.main([command, "--help"])
     assert stop.value.code == 0
@@ -179,6 +182,8 @@ def test_a_run_without_a_checkpoint_yet(files, tiny_run, capsys, tmp_path):
         ["prepare", "grid", "--source", "nowhere"],
         ["prepare", "grid"],
         ["inspect", "nowhere"],
+        ["report", "--workdir", "nowhere"],
+        ["completion", "fish"],
         ["label", "nowhere", "--openface", "."],
         ["export", "--checkpoint", "nowhere", "--out", "exported"],
         ["export", "--checkpoint", "nowhere", "--out", "exported.dat", "--format", "torch"],

@@ -25,6 +25,7 @@ from flax_talk.errors import UserError
 from flax_talk.evaluation import measures, plots, report
 from flax_talk.evaluation.measures import SHIPPED_JUDGES, Clips, Family, Footage, Judges, Record
 from flax_talk.evaluation.validation import Evaluator, generate
+from flax_talk.interop.array_files import read_npz
 from flax_talk.metrics.action_units import read_openface
 from flax_talk.systems import get_system
 from flax_talk.training import parallel
@@ -81,8 +82,7 @@ class Records:
             path = self._path(row, clip)
             found = {}
             if path is not None and path.exists():
-                with np.load(path) as file:
-                    found = dict(file)
+                found = read_npz(path)
             self._found[row, clip] = found
         return self._found[row, clip]
 

@@ -88,13 +88,19 @@ class Evaluator:
         self._measure = jax.jit(functools.partial(_measure, judge))
         self._judge = jax.jit(functools.partial(_judge, system, config))
 
-    def __call__(self, variables: Any, progress: bool = False) -> Metrics:
+    def __call__(
+        self,
+        variables: Any,
+        progress: bool = False,
+        is_told_to_end: Callable[[], bool] = lambda: False,
+    ) -> Metrics | None:
         """Means over the clips of `MEASURES`, and of `SYNCHRONY` if the config stops on it; or of a
         judge's measures.
 
         Args:
             variables: by player, on all devices.
             progress: show a bar.
+            is_told_to_end: asked after every batch; if it is so, nothing is returned.
 
         Returns:
             Each measure of the generated videos by its name, and of the still frame repeated as
@@ -113,6 +119,8 @@ class Evaluator:
                 values = self._sum_judged(self._judge(variables, sharded), batch)
             for key, value in values.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
+            if is_told_to_end():
+                return None
         count = sums.pop("count")
         means = {key: value / count for key, value in sums.items()}
         if not self.generates and hasattr(self._system, "summarise"):

@@ -17,7 +17,6 @@ gradients are too few for the first step, and dense equations too large).
 """
 
 import functools
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +29,7 @@ import threadpoolctl
 
 from flax_talk.errors import UserError
 from flax_talk.face_model.model import FaceModel, inter_ocular_distance, project, rotation
+from flax_talk.interop.array_files import read_npz
 
 INNER = slice(17, 68)
 """The landmarks within the face: all but the jaw, whose contour slides over a turned head."""
@@ -179,9 +179,9 @@ def load_fit(path: str | Path) -> Fit:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file: make it with flax-talk fit")
     try:
-        with np.load(path) as file:
-            return Fit(**{name: file[name] for name in Fit._fields})
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        file = read_npz(path)
+        return Fit(**{name: file[name] for name in Fit._fields})
+    except (UserError, KeyError) as error:
         raise UserError(f"{path}: not a fit: make it again with flax-talk fit") from error
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import check_finite
 from flax_talk.interop.torch_files import read_torch
 from flax_talk.nets.inception import SIZE, InceptionV3
 
@@ -97,6 +98,7 @@ def load_inception(path: str | Path | None, width: float = 1.0) -> Inception:
     variables = jax.tree_util.tree_map_with_path(read, shapes)
     if left:
         raise UserError(f"{min(left)} of {path} is no part of Inception v3: {_ACCEPTED}")
+    check_finite(variables, path)
     return Inception(kind, net, variables)
 
 

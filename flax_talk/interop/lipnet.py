@@ -13,7 +13,6 @@ has it: `conv1` to `conv3` with a normalisation `batc1` to `batc3` after each, b
 * The constant beside the variances is 0.001 and ours 0.00001: the rest is added to the variances.
 """
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import check_finite, read_hdf5
 from flax_talk.nets.lipreader import LipReader
 
 PUBLISHED = dict(norm=True, reset_after=False, gate="hard_sigmoid")
@@ -89,33 +89,23 @@ def load_lipnet(
     params["labels"] = {"kernel": get("dense1/kernel", 2), "bias": get("dense1/bias", 1)}
     variables = {"params": params, "batch_stats": stats}
     _check(variables, net, size, path)
+    check_finite(variables, path)
     return {"lipreader": variables}
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     """Arrays such as `conv1/kernel`, by layer and kind; what else is in the file is left there."""
-    if importlib.util.find_spec("h5py") is None:
-        raise UserError(f"reading {path} takes h5py: pip install h5py")
-    import h5py
 
-    if not path.is_file():
-        raise UserError(f"no file {path}: give the Keras weights of LipNet")
-    arrays = {}
-
-    def collect(name: str, node: Any) -> None:
+    def place(name: str, _: int) -> str | None:
         *groups, leaf = name.split("/")
         layers = [group for group in groups if _LAYERS.fullmatch(group)]
-        if isinstance(node, h5py.Dataset) and layers and groups[0] != "optimizer_weights":
-            # Releases number what comes twice in a process: kernel:0, kernel_1:0.
-            kind = re.sub(r"(_\d+)?(:\d+)?$", "", leaf)
-            arrays[f"{layers[-1]}/{kind}"] = node[()]
+        if not layers or groups[0] == "optimizer_weights":
+            return None
+        # Releases number what comes twice in a process: kernel:0, kernel_1:0.
+        kind = re.sub(r"(_\d+)?(:\d+)?$", "", leaf)
+        return f"{layers[-1]}/{kind}"
 
-    try:
-        with h5py.File(path) as file:
-            file.visititems(collect)
-    except OSError as error:
-        raise UserError(f"{path} is not a whole HDF5 file: {error}") from error
-    return arrays
+    return read_hdf5(path, place)
 
 
 def _gates(array: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import check_finite
 from flax_talk.interop.torch_files import read_torch
 from flax_talk.nets.syncnet import COLUMNS_PER_FRAME, WINDOW_FRAMES, SyncNet
 
@@ -83,6 +84,7 @@ def load_syncnet(
             "bias": get(f"{fc}.3.bias"),
         }
     _check({"params": params, "batch_stats": stats}, net, size, path)
+    check_finite({"params": params, "batch_stats": stats}, path)
     params["video_conv1"]["conv"] = _of_pixels(**params["video_conv1"]["conv"])
     return {"syncnet": {"params": params, "batch_stats": stats}}
 

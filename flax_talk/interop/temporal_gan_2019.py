@@ -28,6 +28,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import check_finite
 from flax_talk.interop.torch_files import read_torch, write_torch
 from flax_talk.nets.encoders import audio_layers
 from flax_talk.systems.temporal_gan import GENERATOR, audio_geometry, players
@@ -75,6 +76,7 @@ def load_temporal_gan(path: str | Path) -> tuple[ConfigDict, dict[str, Any]]:
         parts = np.split(np.asarray(array, np.float32), len(entry.ours))
         for ours, part in zip(entry.ours, parts, strict=True):
             leaves[ours] = np.ascontiguousarray(entry.layout.ours(part))
+    check_finite(leaves, path)
     return config, {GENERATOR: traverse_util.unflatten_dict(leaves)}
 
 

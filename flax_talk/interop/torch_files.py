@@ -4,10 +4,13 @@ what they contain.
 Such a file is a pickle whose tensors refer to storages: since PyTorch 1.6 a zip archive with one
 member for each, before it (as most published weights are) five pickles in a row and the
 storages behind them. A pickle can name any function to be called; here it can name those that
-make tensors, arrays and ordered dictionaries, and the file is refused if it names another one.
+make tensors, arrays and ordered dictionaries, and the file is refused if it names another one. What
+it can name cannot be changed by it, arrays are of plain numbers, and neither sizes nor shapes
+can ask for more memory than the file has bytes.
 """
 
 import collections
+import math
 import os
 import pickle
 import zipfile
@@ -34,6 +37,11 @@ _STORAGES = {
     "Byte": "u1",
     "Bool": "?",
 }
+
+MAX_BYTES = 4 * 2**30
+"""Of a file; published weights have less than 1 GB."""
+
+_NUMBERS = "biuf"  # kinds of NumPy's dtypes, without objects and what may hold them
 
 
 def read_torch(path: str | Path) -> Any:
@@ -108,25 +116,32 @@ class _OtherFile(Exception):
     """What a file is instead of one of `torch.save`, and what to do."""
 
 
-class _Unpickler(pickle.Unpickler):
+# The unpickler in Python: that in C makes room for as many objects as a pickle says it will have.
+class _Unpickler(pickle._Unpickler):
     """Makes arrays of tensors; `storage` gives the array [N] of (key, dtype, N)."""
 
     def __init__(self, file: BinaryIO, storage: Callable[[str, np.dtype, int], np.ndarray | None]):
         super().__init__(file)
         self._storage = storage
 
+    def load(self) -> Any:
+        try:
+            return super().load()
+        except KeyError as error:
+            raise pickle.UnpicklingError(f"invalid load key, {error}") from error
+
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name.endswith("Storage"):
-            return np.dtype(_STORAGES[name.removesuffix("Storage")])
+            return name.removesuffix("Storage")
         if (module, name) not in _ALLOWED:
             raise _ForeignCode(f"{module}.{name}")
         return _ALLOWED[module, name]
 
     def persistent_load(self, saved: tuple) -> np.ndarray | None:
-        kind, dtype, key, _, size, *view = saved
+        kind, numbers, key, _, size, *view = saved
         if kind != "storage":
             raise pickle.UnpicklingError(f"no tensor but a {kind}")
-        storage = self._storage(key, dtype, size)
+        storage = self._storage(key, np.dtype(_STORAGES[numbers]), size)
         if storage is None or not view or view[0] is None:
             return storage
         _, start, length = view[0]
@@ -145,12 +160,13 @@ def _read(file: BinaryIO) -> Any:
     # The table of contents of an archive is at its end.
     if is_archive and not zipfile.is_zipfile(file):
         raise cut
+    if size > MAX_BYTES:
+        raise _OtherFile(f"{size} bytes long, over the limit of {MAX_BYTES}: give weights alone")
     file.seek(0)
     try:
         return _read_archive(file) if is_archive else _read_legacy(file)
-    except _ForeignCode:
-        raise
     except Exception as error:
+        # A name that is cut is another name.
         if not is_archive and file.tell() == size:
             raise cut from error
         raise
@@ -159,6 +175,11 @@ def _read(file: BinaryIO) -> Any:
 def _read_archive(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
         (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+        # PyTorch compresses nothing: what does may unpack to anything.
+        members = archive.infolist()
+        stored = sum(member.file_size for member in members)
+        if stored > os.fstat(file.fileno()).st_size or any(m.compress_type for m in members):
+            raise pickle.UnpicklingError("its members are compressed or overlap")
         folder = pickled.removesuffix("data.pkl")
         storages: dict[str, np.ndarray] = {}
 
@@ -202,6 +223,8 @@ def _rebuild_tensor(
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min([offset, *size, *stride]) < 0 or (0 not in size and last >= len(storage)):
         raise pickle.UnpicklingError("a tensor reaches beyond its storage")
+    if math.prod(size) > len(storage):
+        raise pickle.UnpicklingError("a tensor is larger than its storage")
     steps = [step * storage.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
 
@@ -210,22 +233,67 @@ def _rebuild_parameter(data: np.ndarray | None, *_: Any) -> np.ndarray | None:
     return data
 
 
+class _Dtype:
+    """The dtype of a pickled array: plain numbers, whatever the pickle says next."""
+
+    def __init__(self, name: str, *_: Any):
+        self.dtype = np.dtype(name)
+        if self.dtype.kind not in _NUMBERS:
+            raise pickle.UnpicklingError(f"an array of {name}")
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """A pickled array, whose content comes last."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, is_fortran, content = state
+        super().__setstate__((1, shape, dtype.dtype, is_fortran, content))
+
+
+def _reconstruct(*_: Any) -> np.ndarray:
+    return np.zeros(0, np.uint8).view(_Array)
+
+
+def _scalar(dtype: _Dtype, content: bytes) -> np.generic:
+    return np.frombuffer(content, dtype.dtype, 1)[0]
+
+
+class _Callable:
+    """What a pickle may call, and not change as it may change what it makes."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]):
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise _ForeignCode("for a change of what makes arrays")
+
+
 _ALLOWED = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-    ("torch", "Size"): tuple,
-    ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # bytes in old pickles
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("collections", "OrderedDict"): _Callable(collections.OrderedDict),
+    ("torch._utils", "_rebuild_tensor"): _Callable(_rebuild_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): _Callable(_rebuild_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Callable(_rebuild_parameter),
+    ("torch", "Size"): _Callable(tuple),
+    # bytes in old pickles
+    ("_codecs", "encode"): _Callable(lambda text, _: text.encode("latin1")),
+    ("numpy", "ndarray"): "numpy.ndarray",
+    ("numpy", "dtype"): _Callable(_Dtype),
     **{
-        (f"numpy.{core}.multiarray", function.__name__): function
+        (f"numpy.{core}.multiarray", name): _Callable(function)
         for core in ("core", "_core")
-        for function in (np._core.multiarray._reconstruct, np._core.multiarray.scalar)
+        for name, function in (("_reconstruct", _reconstruct), ("scalar", _scalar))
     },
 }
-"""What a pickle may call, by module and name."""
+"""What a pickle may name, by module and name."""
 
 
 def _pickled(value: Any, storages: list[np.ndarray]) -> bytes:

@@ -7,14 +7,13 @@ with the mean subtracted; and `.npz` in Keras's convention, of which some layers
 in 8 bits.
 """
 
-import importlib.util
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import check_finite, read_hdf5, read_npz
 from flax_talk.interop.torch_files import read_torch
 from flax_talk.nets.perceptual import BLOCKS, CONVOLUTIONS, Vgg19Weights
 
@@ -52,6 +51,7 @@ def load_vgg19(path: str | Path) -> Vgg19Weights:
         raise UserError(f"no file {path}: give torchvision's or Keras's weights of VGG-19")
     weights = readers[path.suffix](path)
     _check(weights, path)
+    check_finite({"kernels": weights.kernels, "biases": weights.biases}, path)
     return weights
 
 
@@ -76,34 +76,16 @@ def _read_torchvision(path: Path) -> Vgg19Weights:
 
 
 def _read_keras(path: Path) -> Vgg19Weights:
-    if importlib.util.find_spec("h5py") is None:
-        raise UserError(f"reading {path} takes h5py: pip install h5py")
-    import h5py
+    def place(name: str, rank: int) -> str | None:
+        block = name.split("/")[0]
+        # Releases name the two differently; their ranks are always these.
+        return f"{block}/{'kernel' if rank == 4 else 'bias'}" if block.startswith("block") else None
 
-    arrays = {}
-    try:
-        with h5py.File(path) as file:
-            for block in (name for name in file if name.startswith("block")):
-
-                def collect(_, node, block=block):
-                    # Releases name the two differently; their ranks are always these.
-                    if isinstance(node, h5py.Dataset):
-                        kind = "kernel" if node.ndim == 4 else "bias"
-                        arrays[f"{block}/{kind}"] = node[()]
-
-                if isinstance(file[block], h5py.Group):
-                    file[block].visititems(collect)
-    except OSError as error:
-        raise UserError(f"{path} is not a whole HDF5 file: {error}") from error
-    return _from_caffe(arrays, path)
+    return _from_caffe(read_hdf5(path, place), path)
 
 
 def _read_npz(path: Path) -> Vgg19Weights:
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a whole .npz file: {error}") from error
+    arrays = read_npz(path)
     for name in [name for name in arrays if name.endswith("|u8")]:
         scale, least = _get(arrays, name.replace("|u8", "|scale_min"), path)
         arrays[name.removesuffix("|u8")] = arrays[name] * scale + least

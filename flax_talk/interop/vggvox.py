@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import check_finite
 from flax_talk.nets.speaker import ROWS, VGGVox
 
 _EPSILON = 1e-5  # of `nets.convolutions.batch_norm`
@@ -62,13 +63,13 @@ def load_vggvox(path: str | Path, net: VGGVox | None = None) -> dict[str, Any]:
     params["fc8"] = {"kernel": kernel.reshape(-1, bias.size), "bias": bias.ravel()}
     variables = jax.tree.map(np.float32, {"params": params, "batch_stats": stats})
     _check(variables, net, path)
+    check_finite(variables, path)
     return variables
 
 
 def _read_layers(path: str | Path) -> dict[str, list[np.ndarray]]:
     """Weights by the names of layers that have some."""
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     if not Path(path).is_file():
         raise UserError(f"no file {path}: give vggvox_ident_net.mat")
@@ -79,8 +80,7 @@ def _read_layers(path: str | Path) -> dict[str, list[np.ndarray]]:
             if "weights" in layer.dtype.names and layer["weights"].size:
                 arrays = [np.float64(weight) for weight in layer["weights"].ravel()]
                 found[str(layer["name"][0])] = arrays
-    # What SciPy raises for what it cannot read, and what other contents lead to.
-    except (MatReadError, NotImplementedError, ValueError, LookupError, TypeError) as error:
+    except Exception as error:  # A damaged file, or one of other contents, can fail in any way.
         raise UserError(f"{path} is no network of MatConvNet ({error})") from error
     return found
 

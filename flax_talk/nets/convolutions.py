@@ -4,25 +4,41 @@ Every network here is built from two layers: a strided convolution over one, two
 axes, and the 4x4 stride-2 transposed convolution that doubles an image. XLA's CPU backend
 runs the input gradient of the first and the whole of the second through dilated convolutions
 that are about ten times slower than the same sums written as matrix products, while GPUs
-and TPUs have fast native ones. Both forms are ours and live here and nowhere else;
-`implementation()` chooses by backend, and the layers below call whichever it names.
+and TPUs have fast native ones. Both forms are ours and live here and, for those products that
+are fewer than the sums have, in `winograd`; `implementation()` chooses by backend, and the layers
+below call whichever it names.
+
+What the kernels of `winograd` are turned into is worked out in each step of a training. Where
+parameters stay as they are, a call with the collection `PREPARED` mutable leaves it there, and
+calls that have the collection use it.
 """
 
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from flax_talk.nets import winograd
+
+PREPARED = "prepared"
+"""Collection of transformed kernels, see above; only on a CPU is anything in it."""
+
 _SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
+# Measured: with fewer tiles the transform of a kernel costs more than it saves, and with fewer
+# tiles or channels the products are too small.
+_LEAST_TILES = 256
+_LEAST_TILES_PREPARED = 64
+_LEAST_CHANNELS = 64
+_FEW_FEATURES = 8
 
 
 def implementation() -> str:
-    """'matmul' on a CPU, 'native' on every other backend."""
-    return "matmul" if jax.default_backend() == "cpu" else "native"
+    """'cpu' on a CPU, 'native' on every other backend."""
+    return "cpu" if jax.default_backend() == "cpu" else "native"
 
 
 def space_to_depth(x: jax.Array, block: Sequence[int]) -> jax.Array:
@@ -59,14 +75,32 @@ def conv_matmul(
     Returns:
         [N, *spatial', O], equal to `jax.lax.conv_general_dilated` up to rounding.
     """
-    rank = len(strides)
-    size, (channels, features) = kernel.shape[:rank], kernel.shape[rank:]
-    out = [
+    size = kernel.shape[:-2]
+    out, shifts = _out_size(x, size, strides, padding), _shifts(size, strides)
+    x, kernel = _blocked_input(x, size, strides, padding), _blocked_kernel(kernel, strides)
+    columns = [
+        x[(slice(None), *(slice(i, i + o) for i, o in zip(shift, out, strict=True)))]
+        for shift in itertools.product(*map(range, shifts))
+    ]
+    return jnp.dot(jnp.concatenate(columns, axis=-1), kernel.reshape(-1, kernel.shape[-1]))
+
+
+def _shifts(size: Sequence[int], strides: Sequence[int]) -> list[int]:
+    """Taps along each axis of the kernel of stride 1 that `_blocked_kernel` gives."""
+    return [-(-k // s) for k, s in zip(size, strides, strict=True)]
+
+
+def _out_size(x, size, strides, padding) -> list[int]:
+    return [
         (n + sum(p) - k) // s + 1
         for n, p, k, s in zip(x.shape[1:-1], padding, size, strides, strict=True)
     ]
-    shifts = [-(-k // s) for k, s in zip(size, strides, strict=True)]
+
+
+def _blocked_input(x, size, strides, padding) -> jax.Array:
+    """What `_blocked_kernel` convolves with stride 1 and without padding."""
     # Pad (or cut) each axis to exactly the blocks that the outputs touch.
+    out, shifts = _out_size(x, size, strides, padding), _shifts(size, strides)
     pads = [
         (before, (o + m - 1) * s - n - before, 0)
         for n, (before, _), o, m, s in zip(
@@ -74,17 +108,55 @@ def conv_matmul(
         )
     ]
     x = jax.lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-    x = space_to_depth(x, strides)
-    kernel_pads = [(0, m * s - k) for k, m, s in zip(size, shifts, strides, strict=True)]
-    kernel = jnp.pad(kernel, [*kernel_pads, (0, 0), (0, 0)])
-    kernel = space_to_depth(kernel.reshape(1, *kernel.shape[:rank], channels * features), strides)
-    # Channels of both operands are now ordered (block position, channel).
-    kernel = kernel.reshape(-1, features)
-    columns = [
-        x[(slice(None), *(slice(i, i + o) for i, o in zip(shift, out, strict=True)))]
-        for shift in itertools.product(*map(range, shifts))
-    ]
-    return jnp.dot(jnp.concatenate(columns, axis=-1), kernel)
+    return space_to_depth(x, strides)
+
+
+def _blocked_kernel(kernel, strides) -> jax.Array:
+    """[*size, C, O] to [*shifts, prod(strides) C, O]; channels are ordered as in the input."""
+    size, (channels, features) = kernel.shape[:-2], kernel.shape[-2:]
+    shifts = _shifts(size, strides)
+    pads = [(0, m * s - k) for k, m, s in zip(size, shifts, strides, strict=True)]
+    kernel = jnp.pad(kernel, [*pads, (0, 0), (0, 0)])
+    kernel = space_to_depth(kernel.reshape(1, *kernel.shape[:-2], channels * features), strides)
+    return kernel.reshape(*shifts, -1, features)
+
+
+def conv_winograd(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> jax.Array:
+    """The same convolution as `conv_matmul` in fewer products, see `winograd`.
+
+    A stride is taken out in the same way; 1 to 3 taps may then be left along each axis.
+    """
+    blocks = _blocked_input(x, kernel.shape[:-2], strides, padding)
+    return winograd.convolve(blocks, _blocked_kernel(kernel, strides))
+
+
+def _suits_winograd(x, kernel, strides, padding, least_tiles=_LEAST_TILES) -> bool:
+    size = kernel.shape[:-2]
+    shifts = _shifts(size, strides)
+    tiles = [-(-n // 2) for n in _out_size(x, size, strides, padding)]
+    channels = min(math.prod(strides) * kernel.shape[-2], kernel.shape[-1])
+    return (
+        1 < max(shifts) <= 3
+        and x.dtype == jnp.float32
+        and channels >= _LEAST_CHANNELS
+        and len(x) * math.prod(tiles) >= least_tiles
+    )
+
+
+def conv_cpu(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+) -> jax.Array:
+    """`conv_winograd` where it is the faster, `conv_matmul` elsewhere."""
+    form = conv_winograd if _suits_winograd(x, kernel, strides, padding) else conv_matmul
+    return form(x, kernel, strides, padding)
 
 
 def conv_native(
@@ -163,8 +235,7 @@ def upsample_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """4x4 stride-2 transposed convolution as four 2x2 convolutions, each a matrix product.
 
     Output pixel 2i + a receives input pixels i and i - 1 (a = 0) or i + 1 (a = 1), each
-    through one of the kernel's four rows; columns likewise. (One product followed by
-    overlapping sums needs fewer copies, but its gradient is ten times slower on a CPU.)
+    through one of the kernel's four rows; columns likewise.
 
     Args:
         x: [N, H, W, C].
@@ -190,6 +261,68 @@ def upsample_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(y)
 
 
+def upsample_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same as `upsample_matmul` in fewer products, see `winograd`."""
+    transforms = winograd.widest_upsampling(x.shape[1:-1])
+    return _upsample_prepared(x, winograd.transform_kernel(kernel, transforms))
+
+
+def _upsample_prepared(x, points):
+    transforms, size = winograd.widest_upsampling(x.shape[1:-1]), [2 * n for n in x.shape[1:-1]]
+    return winograd.apply(x, points, transforms, (1, 1), size)
+
+
+def upsample_overlap(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same as `upsample_matmul` as one product and overlapping sums: for few features."""
+    n, h, w, _ = x.shape
+    features = kernel.shape[-1]
+    y = jnp.einsum("nhwc,ijcf->nhwijf", x, kernel)
+    y = jnp.pad(y, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0), (0, 0)))
+    # As in `upsample_matmul`: (offset into the padded axis, kernel index).
+    sources = (((0, 3), (1, 1)), ((1, 2), (2, 0)))
+    phases = [
+        sum(
+            y[:, i : i + h, j : j + w, row, column]
+            for (i, row), (j, column) in itertools.product(rows, columns)
+        )
+        for rows, columns in itertools.product(sources, repeat=2)
+    ]
+    y = jnp.stack(phases, axis=3).reshape(n, h, w, 2, 2, features)
+    return y.transpose(0, 1, 3, 2, 4, 5).reshape(n, 2 * h, 2 * w, features)
+
+
+@jax.custom_vjp
+def upsample_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The fastest of the forms above."""
+    if kernel.shape[-1] <= _FEW_FEATURES:
+        return upsample_overlap(x, kernel)
+    if x.dtype == jnp.float32 and _upsampled_tiles(x) >= _LEAST_TILES:
+        return jax.lax.optimization_barrier(upsample_winograd(x, kernel))
+    return upsample_matmul(x, kernel)
+
+
+def _upsampled_tiles(x):
+    return len(x) * math.prod(-(-n // 2) for n in x.shape[1:-1])
+
+
+def _upsample_forward(x, kernel):
+    return upsample_cpu(x, kernel), (x, kernel)
+
+
+def _upsample_backward(inputs, y):
+    x, kernel = inputs
+
+    def transpose(kernel):
+        return conv_cpu(y, jnp.swapaxes(kernel, -2, -1), (2, 2), ((1, 1), (1, 1)))
+
+    # The transpose is linear in the kernel too: its gradient there, given x, is ours.
+    gradient, of_kernel = jax.vjp(transpose, kernel)
+    return gradient, *of_kernel(x)
+
+
+upsample_cpu.defvjp(_upsample_forward, _upsample_backward)
+
+
 def upsample_native(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The same as `upsample_matmul`, as XLA's dilated convolution."""
     return jax.lax.conv_general_dilated(
@@ -202,10 +335,20 @@ def upsample_native(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-_CONV = {"matmul": conv_matmul, "native": conv_native}
-_CONV_FRAMES = {"matmul": conv_frames_matmul, "native": conv_native}
-_MAX_POOL = {"matmul": max_pool_shifts, "native": max_pool_native}
-_UPSAMPLE = {"matmul": upsample_matmul, "native": upsample_native}
+_CONV = {"cpu": conv_cpu, "native": conv_native}
+_CONV_FRAMES = {"cpu": conv_frames_matmul, "native": conv_native}
+_MAX_POOL = {"cpu": max_pool_shifts, "native": max_pool_native}
+_UPSAMPLE = {"cpu": upsample_cpu, "native": upsample_native}
+
+
+def _prepared(
+    layer: nn.Module, transform: Callable[[], list[jax.Array]], suits: bool
+) -> list[jax.Array] | None:
+    """The transformed kernel of a layer that has one, or leaves one now; None in training."""
+    preparing = layer.is_mutable_collection(PREPARED) and not layer.is_initializing()
+    if preparing and suits and implementation() == "cpu":
+        layer.put_variable(PREPARED, "kernel", transform())
+    return layer.get_variable(PREPARED, "kernel")
 
 
 def max_pool(
@@ -242,11 +385,27 @@ class Conv(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         padding = [(p, p) for p in self.padding]
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        conv = (_CONV_FRAMES if self.by_frame else _CONV)[implementation()]
-        y = conv(x, kernel, tuple(self.strides), padding)
+        y = self._convolve(x, kernel, tuple(self.strides), padding)
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y
+
+    def _convolve(self, x, kernel, strides, padding):
+        size = kernel.shape[:-2]
+        shifts, out = _shifts(size, strides), _out_size(x, size, strides, padding)
+
+        def transform():
+            transforms = winograd.widest(shifts, out)
+            return winograd.transform_kernel(_blocked_kernel(kernel, strides), transforms)
+
+        suits = _suits_winograd(x, kernel, strides, padding, _LEAST_TILES_PREPARED)
+        points = _prepared(self, transform, suits and not self.by_frame)
+        if points is None:
+            conv = (_CONV_FRAMES if self.by_frame else _CONV)[implementation()]
+            return conv(x, kernel, strides, padding)
+        blocks = _blocked_input(x, size, strides, padding)
+        transforms, zeros = winograd.widest(shifts, out), [0 for _ in size]
+        return winograd.apply(blocks, points, transforms, zeros, out)
 
 
 class Upsample(nn.Module):
@@ -265,7 +424,21 @@ class Upsample(nn.Module):
         random = nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal")
         init = nn.initializers.zeros if self.zero else random
         kernel = self.param("kernel", init, (4, 4, x.shape[-1], self.features))
-        return _UPSAMPLE[implementation()](x.astype(self.dtype), kernel.astype(self.dtype))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        suits = (
+            self.features > _FEW_FEATURES
+            and self.dtype == jnp.float32
+            and _upsampled_tiles(x) >= _LEAST_TILES_PREPARED
+        )
+
+        def transform():
+            transforms = winograd.widest_upsampling(x.shape[1:-1])
+            return winograd.transform_kernel(kernel, transforms)
+
+        points = _prepared(self, transform, suits)
+        if points is None:
+            return _UPSAMPLE[implementation()](x, kernel)
+        return _upsample_prepared(x, points)
 
 
 class ConvBlock(nn.Module):
@@ -303,7 +476,9 @@ class ConvBlock(nn.Module):
         return nn.leaky_relu(x, self.negative_slope)
 
 
-def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None) -> nn.BatchNorm:
+def batch_norm(
+    train: bool, dtype: jnp.dtype, axis_name: str | None, name: str | None = None
+) -> nn.BatchNorm:
     """Batch normalisation over every axis but the channels, and over `axis_name` in training."""
     return nn.BatchNorm(
         use_running_average=not train,
@@ -311,4 +486,5 @@ def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None) -> nn.Batch
         epsilon=1e-5,
         dtype=dtype,
         axis_name=axis_name if train else None,
+        name=name,
     )

@@ -6,7 +6,9 @@ of the 3x3 convolution that follows each concatenation: conv([x, skip]) = conv(x
 and the skip is the same for every frame of a clip, so its half is computed once per clip. Ours
 too is the choice of a fifth skip, which carries fine detail that a short training cannot learn,
 and of frames as changes of the still. Without the latter the L1 loss of many people sees the
-motion of a mouth only once its error on everything that stands still is smaller than that.
+motion of a mouth only once its error on everything that stands still is smaller than that. On a
+CPU the largest pictures of a video are decoded a few frames at a time, so that what is between
+two layers stays in its cache.
 
 The decoder of Chen et al. 2021 (section 3.1) is a fully connected layer and six transposed
 convolutions with skips. Ours: four of them double the picture, the first and the last but one keep
@@ -19,7 +21,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flax_talk.nets.convolutions import Conv, Upsample, batch_norm
+from flax_talk.nets.convolutions import PREPARED, Conv, Upsample, batch_norm, implementation
+
+_WHOLE_BLOCKS = 2
+"""Blocks that see all frames at once: their kernels are larger than their pictures."""
+
+_CHUNK_BYTES = 2 * 2**20
+"""Of the largest input of a block, of the frames of a clip that are decoded at a time."""
+
+_UPSAMPLED = 4
+"""Blocks that double the picture, before the last layer does."""
 
 
 class FrameDecoder(nn.Module):
@@ -54,25 +65,70 @@ class FrameDecoder(nn.Module):
             [B, T, H, W, channels] in [-1, 1], float32.
         """
         b, t, _ = latent.shape
-
-        def activate(x):
-            return nn.relu(batch_norm(train, self.dtype, self.axis_name)(x))
-
         _, h, w, channels = skips[-1].shape
         x = latent.reshape(b * t, -1)
-        x = nn.Dense(h * w * channels, use_bias=False, dtype=self.dtype)(x)
-        x = activate(x.reshape(b * t, h, w, channels))
-        for skip in reversed(skips[-self.num_skips :]):
-            _, h, w, channels = skip.shape
-            moving = Conv(channels, (3, 3), (1, 1), (1, 1), dtype=self.dtype)(x)
-            fixed = Conv(channels, (3, 3), (1, 1), (1, 1), dtype=self.dtype)(skip)
-            x = moving.reshape(b, t, h, w, channels) + fixed[:, None]
-            x = activate(x.reshape(b * t, h, w, channels))
-            if skip is not skips[0]:
-                x = activate(Upsample(channels // 2, dtype=self.dtype)(x))
-        x = Upsample(self.channels, zero=self.residual, dtype=self.dtype)(x).astype(jnp.float32)
-        x = x.reshape(b, t, *x.shape[1:])
+        x = nn.Dense(h * w * channels, use_bias=False, dtype=self.dtype, name="Dense_0")(x)
+        x = self._activate(0, x.reshape(b * t, h, w, channels), train)
+        x = x.reshape(b, t, h, w, channels)
+        used = skips[: -self.num_skips - 1 : -1]
+        fixed = [self._conv(2 * i + 1, skip) for i, skip in enumerate(used)]
+        largest = max(skip[0].size * skip.dtype.itemsize for skip in used)
+        count = max(1, _CHUNK_BYTES // largest)
+        whole = train or self.is_initializing() or self.is_mutable_collection(PREPARED)
+        if whole or implementation() != "cpu" or t <= count:
+            x = self._blocks(x, fixed, 0, len(fixed), train)
+            x = self._last(x)
+        else:
+            x = self._blocks(x, fixed, 0, _WHOLE_BLOCKS, train)
+            x = self._rest(x, fixed, count)
         return jnp.clip(still[:, None] + x, -1, 1) if self.residual else jnp.tanh(x)
+
+    def _activate(self, index, x, train):
+        norm = batch_norm(train, self.dtype, self.axis_name, name=f"BatchNorm_{index}")
+        return nn.relu(norm(x))
+
+    def _conv(self, index, x):
+        return Conv(x.shape[-1], (3, 3), (1, 1), (1, 1), dtype=self.dtype, name=f"Conv_{index}")(x)
+
+    def _blocks(self, x, fixed, start, stop, train):
+        """Frames [B, T, ...] through some blocks, given the skips' halves of their convolutions."""
+        b, t = x.shape[:2]
+        for i in range(start, min(stop, len(fixed))):
+            x = self._conv(2 * i, x.reshape(b * t, *x.shape[2:]))
+            x = x.reshape(b, t, *x.shape[1:]) + fixed[i][:, None]
+            x = self._activate(2 * i + 1, x.reshape(b * t, *x.shape[2:]), train)
+            # The fifth skip has the size of the last layer's input.
+            if i < _UPSAMPLED:
+                up = Upsample(x.shape[-1] // 2, dtype=self.dtype, name=f"Upsample_{i}")
+                x = self._activate(2 * i + 2, up(x), train)
+            x = x.reshape(b, t, *x.shape[1:])
+        return x
+
+    def _last(self, x):
+        b, t = x.shape[:2]
+        up = Upsample(
+            self.channels, zero=self.residual, dtype=self.dtype, name=f"Upsample_{_UPSAMPLED}"
+        )
+        x = up(x.reshape(b * t, *x.shape[2:])).astype(jnp.float32)
+        return x.reshape(b, t, *x.shape[1:])
+
+    def _rest(self, x, fixed, count):
+        """`_blocks` and `_last` of frames [B, T, ...], `count` or fewer of each clip at a time."""
+        b, t = x.shape[:2]
+        chunks = -(-t // count)
+        count = -(-t // chunks)
+        x = jnp.pad(x, ((0, 0), (0, chunks * count - t), *((0, 0),) * 3))
+        x = jnp.moveaxis(x.reshape(b, chunks, count, *x.shape[2:]), 1, 0)
+
+        def decode(decoder, _, x):
+            x = decoder._blocks(x, fixed, _WHOLE_BLOCKS, len(fixed), train=False)
+            return None, decoder._last(x)
+
+        collections = ("params", "batch_stats", PREPARED)
+        scan = nn.scan(decode, variable_broadcast=collections, split_rngs={"params": False})
+        _, x = scan(self, None, x)
+        x = jnp.moveaxis(x, 0, 1)
+        return x.reshape(b, chunks * count, *x.shape[3:])[:, :t]
 
 
 class SkipDecoder(nn.Module):

@@ -14,8 +14,10 @@
   `measure`, then of any shape [B, ...]; what is no mean over clips (an F1 score) is worked out of
   the means by `summarise(config, means) -> {name: value}`.
 
-A module may name in `GENERATING` the players that `generate` needs, if those are more than the
-generator, or that are of use when training is over: an export holds no others.
+A module may have `prepare(config, variables) -> variables`, which works out ahead what `generate`
+would work out of its parameters in each call. It may name in `GENERATING` the players that
+`generate` needs, if those are more than the generator, or that are of use when training is over: an
+export holds no others.
 
 `rng` holds one typed key for each example of the batch, so that no number depends on how the
 batch is spread over devices.

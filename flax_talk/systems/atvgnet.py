@@ -321,7 +321,7 @@ def losses(
     """
     del rng
     modules, weights = players(config, axis_name), config.loss
-    turn = step.Players(modules, variables, train)
+    turn = step.Players(config, modules, variables, train)
     still, video, mask = to_float(batch["still"]), to_float(batch["video"]), batch["mask"]
     landmarks = normalise(batch["landmarks"], video.shape[-3:-1])
 

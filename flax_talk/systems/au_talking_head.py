@@ -170,7 +170,7 @@ def losses(
     still, video, mask = to_float(batch["still"]), to_float(batch["video"]), batch["mask"]
     windows = mfcc_windows(config, batch["waveform"])
     total, stats, metrics = action_units.losses(config, variables, batch, rng, train, axis_name)
-    turn = step.Players(modules, {name: variables[name] for name in modules}, train)
+    turn = step.Players(config, modules, {name: variables[name] for name in modules}, train)
     turn.stats |= stats
 
     def mean(values, mask):

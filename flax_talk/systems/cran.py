@@ -99,7 +99,7 @@ def losses(
     """
     del rng
     modules = players(config, axis_name)
-    turn = step.Players(modules, variables, train)
+    turn = step.Players(config, modules, variables, train)
     video, mask = to_float(batch["video"]), batch["mask"]
 
     def mean(values, mask):

@@ -138,7 +138,7 @@ def losses(
         (loss by player, new batch statistics by player, metrics by name).
     """
     del rng
-    turn = step.Players(players(config, axis_name), variables, train)
+    turn = step.Players(config, players(config, axis_name), variables, train)
     cepstra = hear(config, batch["waveform"])
     fake, _ = turn.apply(GENERATOR, to_float(batch["still"]), cepstra)
     each = terms.l1(fake, to_float(batch["video"]))

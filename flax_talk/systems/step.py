@@ -22,7 +22,12 @@ GENERATOR = "generator"
 class Players:
     """The modules of a system during one step.
 
+    With `config.train.remat` what a module works out on the way is not kept for its gradient but
+    worked out again there: less memory for a second forward pass (Chen et al. 2016, "Training Deep
+    Nets with Sublinear Memory Cost").
+
     Args:
+        config: of the run.
         modules: by player.
         variables: by player, `params` and `batch_stats`.
         train: batch normalisation by the batch.
@@ -31,18 +36,23 @@ class Players:
         stats: the batch statistics by player, which move on with `apply`.
     """
 
-    def __init__(self, modules: dict[str, nn.Module], variables: dict[str, Any], train: bool):
+    def __init__(
+        self,
+        config: ConfigDict,
+        modules: dict[str, nn.Module],
+        variables: dict[str, Any],
+        train: bool,
+    ):
         self._modules, self._variables, self._train = modules, variables, train
+        self._remat = train and config.train.get("remat", False)
         self.stats = {name: entry["batch_stats"] for name, entry in variables.items()}
 
     def apply(self, name: str, *inputs: Any, **options: Any) -> Any:
-        """Runs a player; its batch statistics move on."""
+        """Runs a player; its batch statistics move on. What is no array is an option."""
         entry = {"params": self._variables[name]["params"], "batch_stats": self.stats[name]}
         if not self._train:
             return self._modules[name].apply(entry, *inputs, train=False, **options)
-        output, new = self._modules[name].apply(
-            entry, *inputs, train=True, mutable=["batch_stats"], **options
-        )
+        output, new = self._run(name, entry, inputs, options)
         self.stats[name] = {**self.stats[name], **new.get("batch_stats", {})}
         return output
 
@@ -51,7 +61,15 @@ class Players:
         frozen = jax.lax.stop_gradient(self._variables[name])
         if not self._train:
             return self._modules[name].apply(frozen, *inputs, train=False)
-        return self._modules[name].apply(frozen, *inputs, train=True, mutable=["batch_stats"])[0]
+        return self._run(name, frozen, inputs, {})[0]
+
+    def _run(self, name, entry, inputs, options):
+        def run(entry, *inputs):
+            return self._modules[name].apply(
+                entry, *inputs, train=True, mutable=["batch_stats"], **options
+            )
+
+        return (jax.checkpoint(run) if self._remat else run)(entry, *inputs)
 
 
 def init(

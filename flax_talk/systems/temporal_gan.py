@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from flax_talk import losses as terms
 from flax_talk.images import to_float
+from flax_talk.nets.convolutions import PREPARED, implementation
 from flax_talk.nets.decoders import FrameDecoder
 from flax_talk.nets.discriminators import (
     FrameDiscriminator,
@@ -38,6 +39,9 @@ from flax_talk.systems.hearing import audio_geometry
 from input_pipeline.audio import cut_windows
 
 _MOUTH_COORDINATES = 2 * 20
+_PREPARED_FRAMES = 25
+"""Frames that `prepare` chooses the form of the layers for."""
+
 Variables = dict[str, dict[str, Any]]
 Carry = dict[str, jax.Array]
 
@@ -300,7 +304,7 @@ def losses(
     windows = cut_windows(batch["waveform"], *audio_geometry(config))
     keys = jax.vmap(lambda key: jax.random.split(key, 3))(rng)
     noise_rng, frame_rng, snippet_rng = keys[:, 0], keys[:, 1], keys[:, 2]
-    turn = step.Players(modules, variables, train)
+    turn = step.Players(config, modules, variables, train)
     apply, judge = turn.apply, turn.judge
 
     def mean(values, mask):
@@ -309,7 +313,7 @@ def losses(
     frames = jnp.broadcast_to(jnp.arange(mask.shape[1]), mask.shape)
     noise = sample_noise(config, noise_rng, frames, config.loss.noise_std)
     drawing = config.loss.reconstruction > 0 or len(modules) > 1
-    fake, mouth = apply(GENERATOR, still, windows, noise, drawing, method="teach")
+    fake, mouth = apply(GENERATOR, still, windows, noise, drawing=drawing, method="teach")
     generator = {}
     if config.loss.landmarks > 0:
         generator["landmarks"] = mean(terms.mouth_shape(mouth, batch["landmarks"], mask), mask)
@@ -409,6 +413,30 @@ def generate(
     if scale != 127.5:
         video = (video + 1) * (scale / 127.5) - 1
     return video, {**carry, "frame": start + t}
+
+
+def prepare(config: ConfigDict, variables: Variables) -> Variables:
+    """Variables for `generate` alone, in which what depends on no input is worked out.
+
+    On a CPU the kernels of convolutions take another form there, see `flax_talk.nets.convolutions`;
+    nothing else changes, and nothing at all elsewhere.
+
+    Args:
+        variables: of `init`; only the generator's are used.
+    """
+    generator, (_, window) = players(config)[GENERATOR], audio_geometry(config)
+    entry = {name: variables[GENERATOR][name] for name in ("params", "batch_stats")}
+    if implementation() != "cpu":
+        return {GENERATOR: entry}
+
+    def kernels(entry):
+        # Only their shapes matter.
+        still = jnp.zeros((1, *config.data.image_size, 3))
+        windows = jnp.zeros((1, _PREPARED_FRAMES, window))
+        noise = jnp.zeros((1, _PREPARED_FRAMES, config.generator.noise_dim))
+        return generator.apply(entry, still, windows, noise, mutable=[PREPARED])[1]
+
+    return {GENERATOR: {**entry, **jax.jit(kernels)(entry)}}
 
 
 def identity_code(config: ConfigDict, variables: Variables, still: jax.Array) -> jax.Array:

@@ -204,7 +204,7 @@ def losses(
         (losses by player, new batch statistics by player, metrics by name).
     """
     modules = players(config, axis_name)
-    turn = step.Players(modules, variables, train)
+    turn = step.Players(config, modules, variables, train)
     noise_rng, frame_rng, share_rng = jax.vmap(lambda key: jax.random.split(key, 3))(rng).T
     mask, clips = batch["mask"], (batch["video"], batch["landmarks"][:, :, MOUTH])
     carry = start(config, *clips, noise_rng)

@@ -2,14 +2,20 @@
 
 `<workdir>/checkpoints` keeps the newest for resuming; `<workdir>/best` keeps the variables
 alone of the step with the best validation metric, which is what `animate` reads.
-`<workdir>/config.json` beside them says what they are of. An exported checkpoint is that file and
+`<workdir>/config.json` beside them says what they are of. A save that fails, on a full disk say, is
+reported and leaves those before it as they are. Each has a checksum: one that was damaged is
+found when it is read, and the one before it is taken. An exported checkpoint is the config and
 `variables.npz`, small enough to be passed on; it is read like a run.
 """
 
 import io
 import json
-import zipfile
+import os
+import re
+import shutil
+import zlib
 from collections.abc import Sequence
+from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +23,19 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from flax import traverse_util
 from ml_collections import ConfigDict
 
 from flax_talk.errors import UserError
+from flax_talk.interop.array_files import check_finite, read_npz
 from flax_talk.systems import generating_players
 from flax_talk.training.step import TrainState
 
 CONFIG_FILE = "config.json"
 EXPORTED_FILE = "variables.npz"
+DAMAGED = "damaged"
+"""Folder of a run that takes the checkpoints which cannot be read."""
 
 
 class Checkpoints:
@@ -34,64 +44,205 @@ class Checkpoints:
     Args:
         workdir: the run's folder.
         keep: newest checkpoints kept.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
 
     def __init__(self, workdir: Path, keep: int):
-        folder = Path(workdir).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        self._newest = ocp.CheckpointManager(folder / "checkpoints", options=options)
-        options = ocp.CheckpointManagerOptions(max_to_keep=1)
-        self._best = ocp.CheckpointManager(folder / "best", options=options)
+        self._workdir = Path(workdir).absolute()
+        self._newest = _Saves(self._workdir / "checkpoints", keep)
+        self._best = _Saves(self._workdir / "best", 1)
 
     @property
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None if there is none."""
-        return self._newest.latest_step()
+        return max(self._newest.steps, default=None)
 
     def save(self, state: TrainState, iterator: Any, progress: dict[str, Any]) -> None:
         """Saves in the background: the arrays are copied before this returns.
+
+        What fails is logged in one line, at the next call of `save`, `report` or `settle`.
 
         Args:
             iterator: the loader's, whose next batch is the next to train on.
             progress: plain values of the loop, for example of early stopping.
         """
         step = int(state.step)
-        if step in self._newest.all_steps():
+        self._newest.settle()
+        if step in self._newest.steps:
             return
-        self._newest.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                data=grain.checkpoint.CheckpointSave(iterator),
-                progress=ocp.args.JsonSave(progress),
-            ),
+        saved = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=grain.checkpoint.CheckpointSave(iterator),
+            progress=ocp.args.JsonSave(progress),
         )
+        self._newest.save(step, saved, _checksums(state))
 
     def restore(self, state: TrainState, iterator: Any) -> tuple[TrainState, dict[str, Any]]:
-        """The newest checkpoint in the shapes and on the devices of `state`.
+        """The newest checkpoint that can be read, in the shapes and on the devices of `state`.
 
-        `iterator` is moved to its place; returns (state, progress).
+        `iterator` is moved to its place; returns (state, progress). Newer ones that cannot be
+        read are named in one line each and moved to `<workdir>/damaged`.
+
+        Raises:
+            UserError: none can be read, or they are of other sizes; then none is moved.
         """
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-        restored = self._newest.restore(
-            self._newest.latest_step(),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(target),
-                data=grain.checkpoint.CheckpointRestore(iterator),
-                progress=ocp.args.JsonRestore(),
-            ),
+        wanted = ocp.args.Composite(
+            state=ocp.args.StandardRestore(target),
+            data=grain.checkpoint.CheckpointRestore(iterator),
+            progress=ocp.args.JsonRestore(),
         )
-        return restored["state"], restored["progress"]
+        damaged: dict[int, str] = {}
+        for step in sorted(self._newest.steps, reverse=True):
+            try:
+                restored = self._newest.manager.restore(step, args=wanted)
+                _check(self._newest.manager, step, _checksums(restored["state"]))
+            except Exception as error:  # Damaged files can fail in any way.
+                damaged[step] = _reason(error)
+                continue
+            for other, reason in damaged.items():
+                self._newest.set_aside(other, self._workdir / DAMAGED)
+                logging.warning(
+                    "checkpoint %d of %s is damaged (%s): moved to %s, %d is used",
+                    *(other, self._workdir, reason, DAMAGED, step),
+                )
+            return restored["state"], restored["progress"]
+        raise UserError(
+            f"no checkpoint in {self._workdir} can be read ({damaged[max(damaged)]}): give the "
+            "sizes that it was trained with, or another --workdir"
+        )
 
-    def save_best(self, state: TrainState) -> None:
-        """Keeps the variables of this step instead of the best before."""
-        if int(state.step) not in self._best.all_steps():
-            self._best.save(int(state.step), args=ocp.args.StandardSave(state.variables))
+    def save_best(self, state: TrainState) -> bool:
+        """Keeps the variables of this step instead of the best before; waits until it does.
+
+        Returns:
+            Whether it does: else the failure is logged in one line, and the best before is kept.
+        """
+        checksums = {"variables": _checksum(state.variables)}
+        self._best.save(int(state.step), ocp.args.StandardSave(state.variables), checksums)
+        return self._best.settle()
+
+    def report(self) -> None:
+        """Logs the failure of a save in the background, if there is one by now; does not wait."""
+        if not self._newest.manager.is_saving_in_progress():
+            self._newest.settle()
+
+    def settle(self) -> bool:
+        """Waits for the save under way; False if the last one has failed."""
+        return self._newest.settle()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
-        self._newest.close()
-        self._best.close()
+        for saves in (self._newest, self._best):
+            saves.settle()
+            saves.manager.close()
+
+
+class _Saves:
+    """The saves in one folder, of which one that fails leaves the others as they are."""
+
+    def __init__(self, folder: Path, keep: int):
+        self._folder, self._keep = folder, keep
+        self._under_way: int | None = None
+        self._failed = False
+        self._open()
+
+    def _open(self) -> None:
+        # What a save that failed, or was killed, has written takes the place that is missing.
+        if jax.process_index() == 0:
+            for half in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(half, ignore_errors=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=self._keep)
+        try:
+            self.manager = ocp.CheckpointManager(self._folder, options=options)
+        except OSError as error:
+            raise UserError(f"{self._folder}: cannot be written ({_reason(error)})") from error
+
+    @property
+    def steps(self) -> list[int]:
+        return list(self.manager.all_steps())
+
+    def save(self, step: int, args: ocp.args.CheckpointArgs, checksums: dict[str, int]) -> None:
+        """Begins a save, which `settle` ends; those of this step and later ones, from a run that
+        went on from an earlier one, make place for it."""
+        self.settle()
+        self._under_way, self._failed = step, False
+        try:
+            for later in [other for other in self.steps if other >= step]:
+                self.manager.delete(later)
+            self.manager.save(step, args=args, custom_metadata={"checksums": checksums})
+        except Exception as error:
+            self._fail(error)
+
+    def settle(self) -> bool:
+        """Waits for the save under way; False if the last one has failed."""
+        try:
+            self.manager.wait_until_finished()
+        except Exception as error:
+            self._fail(error)
+        return not self._failed
+
+    def _fail(self, error: Exception) -> None:
+        # Where several processes save together, one that gave up alone would wait for ever.
+        if jax.process_count() > 1:
+            raise error
+        self._failed = True
+        logging.warning(
+            "checkpoint %s of %s could not be saved (%s): those before it are kept",
+            *(self._under_way, self._folder, _reason(error)),
+        )
+        # The manager has lost count.
+        self._open()
+
+    def set_aside(self, step: int, folder: Path) -> None:
+        """Moves a save away."""
+        if jax.process_index() == 0:
+            folder.mkdir(exist_ok=True)
+            shutil.rmtree(folder / str(step), ignore_errors=True)
+            (self._folder / str(step)).rename(folder / str(step))
+        self.manager.reload()
+
+
+class _WithoutTracebacks(Filter):
+    """Of a failed save, Orbax logs a page; `Checkpoints` says it in one line."""
+
+    def filter(self, record: LogRecord) -> bool:
+        return not (record.exc_info and "orbax" in record.pathname)
+
+
+logging.get_absl_logger().addFilter(_WithoutTracebacks())
+
+
+def _checksums(state: TrainState) -> dict[str, int]:
+    """Of the variables, and of all else in a state."""
+    rest = state.step, state.opt_state, state.rng
+    return {"variables": _checksum(state.variables), "rest": _checksum(rest)}
+
+
+def _checksum(tree: Any) -> int:
+    """CRC-32 of the arrays of a tree, in the order of its leaves."""
+    total = 0
+    for leaf in jax.tree.leaves(jax.device_get(tree)):
+        total = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8), total)
+    return total
+
+
+def _check(manager: ocp.CheckpointManager, step: int, found: dict[str, int]) -> None:
+    """Raises ValueError where checksums differ from those saved; older saves have none."""
+    saved = (manager.metadata(step).custom_metadata or {}).get("checksums", {})
+    if any(saved.get(name, number) != number for name, number in found.items()):
+        raise ValueError("its numbers are not those that were saved")
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in a few words: TensorStore's errors are pages."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if code := re.search(r"os_error_code='(\d+)'", str(error)):
+        return os.strerror(int(code[1]))
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def export(
@@ -152,14 +303,15 @@ def save_exported(
 
 
 def _load_exported(path: Path) -> tuple[dict[str, Any], int]:
+    arrays = read_npz(path)
     try:
-        with np.load(path) as file:
-            arrays = dict(file)
         step = int(arrays.pop("step"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is damaged ({error}); export or download it again") from error
-    leaves = {tuple(name.split("/")): np.float32(array) for name, array in arrays.items()}
-    return traverse_util.unflatten_dict(leaves), step
+        leaves = {tuple(name.split("/")): np.float32(array) for name, array in arrays.items()}
+        tree = traverse_util.unflatten_dict(leaves)
+    except Exception as error:  # Other contents can fail in any way.
+        raise UserError(f"{path} holds no exported checkpoint ({error!r}): export again") from error
+    check_finite(leaves, path)
+    return tree, step
 
 
 def save_config(config: ConfigDict, workdir: Path) -> None:
@@ -178,7 +330,10 @@ def load_config(workdir: Path) -> ConfigDict:
     """
     path = Path(workdir) / CONFIG_FILE
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        fields = json.loads(path.read_text())
+        if not (isinstance(fields, dict) and isinstance(fields.get("system"), str)):
+            raise ValueError("it names no system")
+        return ConfigDict(fields)
     except FileNotFoundError:
         raise UserError(
             f"no checkpoint in {workdir}: {CONFIG_FILE} is missing; give the --workdir of a run"
@@ -196,21 +351,30 @@ def load_variables(workdir: Path) -> tuple[dict[str, Any], int]:
     folder = Path(workdir).absolute()
     if (folder / EXPORTED_FILE).exists():
         return _load_exported(folder / EXPORTED_FILE)
+    damaged = ""
     for name in ("best", "checkpoints"):
         if not (folder / name).is_dir():
             continue
         with ocp.CheckpointManager(folder / name) as manager:
-            step = manager.latest_step()
-            if step is None:
-                continue
-            if name == "best":
-                return manager.restore(step, args=ocp.args.StandardRestore()), step
-            state = manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
-            )["state"]
-            stats = state["batch_stats"]
-            return {
-                player: {"params": params, "batch_stats": stats.get(player) or {}}
-                for player, params in state["params"].items()
-            }, step
+            for step in sorted(manager.all_steps(), reverse=True):
+                try:
+                    variables = _restore_variables(manager, step, name)
+                    _check(manager, step, {"variables": _checksum(variables)})
+                    return variables, step
+                except Exception as error:  # Damaged files can fail in any way.
+                    damaged = f"{folder / name / str(step)} is damaged ({_reason(error)})"
+                    logging.warning("%s: looking for another", damaged)
+    if damaged:
+        raise UserError(f"{damaged}, and there is no other: restore it or train again")
     raise UserError(f"no checkpoint in {workdir}: the run has not saved one yet; train longer")
+
+
+def _restore_variables(manager: ocp.CheckpointManager, step: int, folder: str) -> dict[str, Any]:
+    if folder == "best":
+        return manager.restore(step, args=ocp.args.StandardRestore())
+    wanted = ocp.args.Composite(state=ocp.args.StandardRestore())
+    state = manager.restore(step, args=wanted)["state"]
+    return {
+        player: {"params": params, "batch_stats": state["batch_stats"].get(player) or {}}
+        for player, params in state["params"].items()
+    }

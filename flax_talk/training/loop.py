@@ -3,9 +3,10 @@
 The loop knows no system: it draws batches, steps, validates on held-out clips (a generator by
 reconstruction, a judge by its own measures), keeps the best variables, writes logs and samples, and
 saves state, loader and progress together. SIGTERM, which announces a preemption, saves
-and returns.
+and returns, also in the middle of a validation, which then comes first when the run goes on.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -17,7 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -25,7 +26,7 @@ from flax_talk.errors import UserError
 from flax_talk.evaluation.validation import Evaluator
 from flax_talk.systems import get_system
 from flax_talk.training import checkpoints as ckpt
-from flax_talk.training import optimizers, parallel
+from flax_talk.training import monitors, optimizers, parallel
 from flax_talk.training import step as steps
 from flax_talk.training.logging import Writer
 from input_pipeline.loader import make_loader, open_source
@@ -46,10 +47,11 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
         else it was told to end, and the same call goes on.
 
     Raises:
-        UserError: data and config do not fit, or a loss is no longer finite.
+        UserError: data and config do not fit, a loss or gradient is no longer finite, or the last
+            state could not be saved.
     """
     workdir = Path(workdir)
-    parallel.check_batch_size(config.data.batch_size)
+    parallel.check_batch_size(config.data.batch_size, config.train.get("accumulate", 1))
     _claim(config, workdir)
     system = get_system(config.system)
     share = dict(process_index=jax.process_index(), process_count=jax.process_count())
@@ -81,16 +83,43 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     progress: dict[str, Any] = {"best": None, "best_step": 0, "since_best": 0, "stopped": False}
     if saved.latest_step is not None:
         state, progress = saved.restore(state, iterator)
-        print(f"{workdir}: going on from step {saved.latest_step} of {total}")
+        print(f"{workdir}: going on from step {int(state.step)} of {total}")
     elif config.train.initialize_from:
         state = parallel.replicate(mesh, _initialize(state, config.train.initialize_from))
     writer = Writer(workdir) if jax.process_index() == 0 else None
     sigterm = _Sigterm()
     step = int(state.step)
+    # Runs from before validations could be cut short have finished them.
+    progress.setdefault("validated", step)
+    divergence = monitors.Divergence(config.train.get("on_divergence", "stop"))
+    balance = monitors.Balance()
     history: list[dict[str, jax.Array]] = []
+
+    def validation_is_due() -> bool:
+        every = config.train.validate_every * steps_per_epoch
+        return step > progress["validated"] and (step % every == 0 or step == total)
+
+    def validate() -> dict[str, Any]:
+        """Progress after a validation, unchanged where SIGTERM has cut it short."""
+        scores = validation(state.variables, is_told_to_end=lambda: sigterm.received)
+        if scores is None:
+            return progress
+        if writer:
+            writer.scalars(step, {f"validation/{k}": v for k, v in scores.items()})
+        judged = _judge(config.early_stopping, progress, scores, step) | {"validated": step}
+        is_best = judged["best_step"] == step
+        # What is not in the folder is not the best.
+        return judged if not is_best or saved.save_best(state) else progress | {"validated": step}
+
     bar = tqdm(total=total, initial=step, desc=config.system, unit="step", smoothing=0.05)
-    with sigterm, bar:
-        while step < total and not progress["stopped"] and not sigterm.received:
+    with sigterm, bar, contextlib.ExitStack() as stack:
+        if writer:
+            stack.callback(writer.close)
+        # Also where the run fails: a save that is under way is ended.
+        stack.callback(saved.close)
+        if validation_is_due():
+            progress = validate()
+        while step < total and not progress["stopped"] and not sigterm.is_received_by_all(step):
             batch = parallel.shard_batch(mesh, next(iterator))
             state, metrics = train_step(state, batch)
             step += 1
@@ -100,35 +129,39 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
             jax.block_until_ready(history[-1:])
             history.append(metrics)
             if step % config.train.log_every == 0 or step == total:
-                means = _means(history)
+                values = jax.device_get(history)
                 history = []
-                _check_finite(means, step)
+                divergence.look(values, step)
+                means = monitors.means(values)
+                balance.look(means, step)
+                saved.report()
                 losses = {
                     k.removesuffix("/loss"): v for k, v in means.items() if k.endswith("/loss")
                 }
                 bar.set_postfix({k: f"{v:.3g}" for k, v in losses.items()})
                 if writer:
                     writer.scalars(step, {f"train/{k}": v for k, v in means.items()})
-            drawn = validation.generates and (
-                step % config.train.samples_every == 0 or step == total
-            )
+            drawn = step % config.train.samples_every == 0 or step == total
             if writer and drawn:
+                writer.histograms(step, state.params)
+            if writer and drawn and validation.generates:
                 samples = validation.samples(state.variables)
                 writer.samples(step, samples, config.data.video_rate, config.data.audio_rate)
-            if step % (config.train.validate_every * steps_per_epoch) == 0 or step == total:
-                scores = validation(state.variables)
-                if writer:
-                    writer.scalars(step, {f"validation/{k}": v for k, v in scores.items()})
-                progress = _judge(config.early_stopping, progress, scores, step)
-                if progress["best_step"] == step:
-                    saved.save_best(state)
+            if validation_is_due():
+                progress = validate()
             if step % config.train.checkpoint_every == 0:
+                # Nothing is saved behind a step that diverged.
+                divergence.look(jax.device_get(history), step)
                 saved.save(state, iterator, progress)
-    saved.save(state, iterator, progress)
-    saved.close()
-    if writer:
-        writer.close()
-    finished = step >= total or progress["stopped"]
+        divergence.look(jax.device_get(history), step)
+        saved.save(state, iterator, progress)
+        is_saved = saved.settle()
+    if not is_saved:
+        raise UserError(
+            f"{workdir}: the state of step {step} could not be saved: free some space, and the "
+            "same command goes on from the checkpoint before"
+        )
+    finished = (step >= total or progress["stopped"]) and not validation_is_due()
     return {"finished": finished, "step": progress["best_step"], **(progress["best"] or {})}
 
 
@@ -164,23 +197,15 @@ def _claim(config: ConfigDict, workdir: Path) -> None:
                 f"{workdir} holds a run of {there}, not of {config.system}: use another --workdir"
             )
     if jax.process_index() == 0:
-        ckpt.save_config(config, workdir)
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-        (workdir / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
-
-
-def _means(history: list[dict[str, jax.Array]]) -> dict[str, float]:
-    values = jax.device_get(history)
-    return {key: float(np.mean([entry[key] for entry in values])) for key in values[0]}
-
-
-def _check_finite(means: dict[str, float], step: int) -> None:
-    bad = [key for key, value in means.items() if not math.isfinite(value)]
-    if bad:
-        raise UserError(
-            f"training diverged before step {step}: {', '.join(bad)} not finite; "
-            "run again from the last checkpoint with a lower learning rate"
-        )
+        try:
+            ckpt.save_config(config, workdir)
+            (workdir / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{workdir}: cannot be written ({error.strerror}): check the folder and its free "
+                "space"
+            ) from error
 
 
 def _judge(
@@ -193,8 +218,8 @@ def _judge(
             f"use one of {', '.join(sorted(scores))}"
         )
     sign = {"max": 1, "min": -1}[config.mode]
-    best = progress["best"]
-    if best is None or sign * scores[config.metric] > sign * best[config.metric]:
+    best, score = progress["best"], sign * scores[config.metric]
+    if not math.isnan(score) and (best is None or not score <= sign * best[config.metric]):
         return {**progress, "best": scores, "best_step": step, "since_best": 0}
     since = progress["since_best"] + 1
     stopped = bool(config.patience) and since >= config.patience
@@ -202,20 +227,31 @@ def _judge(
 
 
 class _Sigterm:
-    """Within it SIGTERM sets `received` instead of ending the process."""
+    """Within it SIGTERM sets `received` instead of ending the process.
+
+    Several processes must stop at the same step: there JAX's own service, which
+    `jax.distributed.initialize` starts, tells all of them of the signal that one has got.
+    """
 
     received = False
 
     def __enter__(self):
         # Only the main thread may set handlers; elsewhere (a notebook's worker) there is none.
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
+        is_main = threading.current_thread() is threading.main_thread()
+        self._handles = is_main and jax.process_count() == 1
+        if self._handles:
             self._before = signal.signal(signal.SIGTERM, self._receive)
         return self
 
     def __exit__(self, *error):
-        if self._main:
+        if self._handles:
             signal.signal(signal.SIGTERM, self._before)
+
+    def is_received_by_all(self, step: int) -> bool:
+        """Whether to stop before the step after `step`: the same in every process."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self.received
 
     def _receive(self, number, frame):
         self.received = True

@@ -23,13 +23,15 @@ def make_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raises UserError unless the devices can share a batch of this size equally."""
+def check_batch_size(batch_size: int, accumulate: int = 1) -> None:
+    """Raises UserError unless the devices can share a batch of this size equally, each in
+    `accumulate` equal parts."""
     devices = jax.device_count()
-    if batch_size % devices:
+    if accumulate < 1 or batch_size % (devices * accumulate):
+        parts = f" in config.train.accumulate={accumulate} parts" if accumulate != 1 else ""
         raise UserError(
-            f"config.data.batch_size={batch_size} cannot be shared by {devices} devices: "
-            f"use a multiple of {devices}"
+            f"config.data.batch_size={batch_size} cannot be shared by {devices} devices{parts}: "
+            f"use a multiple of {devices * max(accumulate, 1)}"
         )
 
 

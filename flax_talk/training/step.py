@@ -2,9 +2,11 @@
 
 A system returns one loss per player, each of which reaches that player's parameters only, so
 the gradient of their sum is every player's own gradient from one forward pass of the
-generator. Gradients and batch statistics are averaged over the `data` axis.
+generator. Gradients and batch statistics are averaged over the `data` axis. A step with
+a number that is not finite changes nothing but its count.
 """
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
+
+from flax_talk.training.monitors import SKIPPED
 
 
 @flax.struct.dataclass
@@ -73,16 +77,40 @@ def gradients(
     batch: dict[str, jax.Array],
     axis_name: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, jax.Array]]:
-    """(gradients by player, new batch statistics by player, metrics), averaged over devices."""
+    """(gradients by player, new batch statistics by player, metrics), averaged over devices.
+
+    With `config.train.accumulate` above 1 the examples of a device go through in so many equal
+    parts, one after the other, and gradients and metrics are averages over the parts. Batch
+    normalisation sees a part at a time, and so does a mean over valid frames.
+    """
     rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
     keys = example_keys(rng, batch["mask"].shape[0], axis_name)
 
-    def total(params):
-        variables = state.replace(params=params).variables
-        losses, stats, metrics = system.losses(config, variables, batch, keys, True, axis_name)
-        return sum(losses.values()), (stats, metrics)
+    def part(stats, batch, keys):
+        def total(params):
+            variables = state.replace(params=params, batch_stats=stats).variables
+            losses, new, metrics = system.losses(config, variables, batch, keys, True, axis_name)
+            return sum(losses.values()), (new, metrics)
 
-    grads, (stats, metrics) = jax.grad(total, has_aux=True)(state.params)
+        grads, (stats, metrics) = jax.grad(total, has_aux=True)(state.params)
+        return stats, (grads, metrics)
+
+    count = config.get("train", {}).get("accumulate", 1)
+    if count == 1:
+        stats, (grads, metrics) = part(state.batch_stats, batch, keys)
+    else:
+
+        def add(carry, inputs):
+            stats, total = carry
+            stats, results = part(stats, *inputs)
+            return (stats, jax.tree.map(jnp.add, total, results)), None
+
+        parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), (batch, keys))
+        first = jax.tree.map(lambda x: x[0], parts)
+        _, shapes = jax.eval_shape(part, state.batch_stats, *first)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        (stats, results), _ = jax.lax.scan(add, (state.batch_stats, zeros), parts)
+        grads, metrics = jax.tree.map(lambda x: x / count, results)
     if axis_name is not None:
         grads, stats, metrics = jax.lax.pmean((grads, stats, metrics), axis_name)
     return grads, stats, metrics
@@ -96,22 +124,25 @@ def train_step(
     batch: dict[str, jax.Array],
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update of every player.
+    """One update of every player; none, where a loss, a gradient or an update is not finite.
 
     Args:
         batch: of this device, see `flax_talk.systems`.
         axis_name: the device axis, or None.
 
     Returns:
-        (new state, metrics of the system and each player's gradient norm).
+        (new state, metrics of the system, each player's gradient norm, and whether the update was
+        left out, `monitors.SKIPPED`).
     """
     grads, stats, metrics = gradients(system, config, state, batch, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     norms = {f"{player}/gradient_norm": optax.tree.norm(g) for player, g in grads.items()}
-    state = state.replace(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=stats,
-        opt_state=opt_state,
+    losses = (value for name, value in metrics.items() if name.endswith("/loss"))
+    numbers = jnp.stack([*losses, *norms.values(), optax.tree.norm(updates)])
+    is_finite = jnp.isfinite(numbers).all()
+    updated = state.replace(
+        params=optax.apply_updates(state.params, updates), batch_stats=stats, opt_state=opt_state
     )
-    return state, metrics | norms
+    state = jax.tree.map(partial(jnp.where, is_finite), updated, state)
+    metrics |= norms | {SKIPPED: 1.0 - is_finite}
+    return state.replace(step=state.step + 1), metrics

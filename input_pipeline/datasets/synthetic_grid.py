@@ -275,6 +275,12 @@ class SyntheticGrid(ClipBuilder):
     too. Nothing is read, so `ClipBuilder`'s source is not used.
     """
 
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "The dimpler (AU14) only widens the mouth.",
+        "1.1.0": "It folds the skin beside the corners of the mouth; all else is the same bytes.",
+    }
+
     BUILDER_CONFIGS = [
         SyntheticGridConfig(
             name="default",

@@ -20,7 +20,7 @@ from input_pipeline.synthetic.background import draw_background
 from input_pipeline.synthetic.clothes import clothes_meshes, covered, paint_cloth
 from input_pipeline.synthetic.glasses import glasses_mesh
 from input_pipeline.synthetic.hair import hair_meshes, paint_hair
-from input_pipeline.synthetic.head import darken_mouth, head_meshes
+from input_pipeline.synthetic.head import creases, darken_mouth, head_meshes
 from input_pipeline.synthetic.lighting import draw_lights, light_access
 from input_pipeline.synthetic.meshes import join
 from input_pipeline.synthetic.painting import smooth
@@ -115,6 +115,7 @@ class Speaker:
         vertices: float32 [N, 3] at rest, dm.
         head_share: float32 [N], 1 where a vertex turns with the head, 0 with the trunk.
         access: float32 [N, 2], share of the ambient and of the key light that arrives.
+        creases: float32 [N], share of both that the full dimpler (AU14) keeps away.
         coverage: float32 [N], opacity, which matters for soft triangles.
         triangles: int32 [F, 3], the opaque ones first.
         num_opaque: how many are opaque.
@@ -139,6 +140,7 @@ class Speaker:
     vertices: np.ndarray
     head_share: np.ndarray
     access: np.ndarray
+    creases: np.ndarray
     coverage: np.ndarray
     triangles: np.ndarray
     num_opaque: int
@@ -220,6 +222,7 @@ def make_speaker(seed: int) -> Speaker:
         glasses=glasses,
         geometry=geometry,
         access=access.astype(np.float32),
+        creases=np.pad(creases(head), (0, len(access) - len(head))),
         textures=np.stack(textures),
         colours=_draw_plain_colours(random),
         iris=_draw_iris(random, share),

@@ -258,7 +258,7 @@ def rasterize(
 
 
 class _Look(NamedTuple):
-    """What shading needs: arrays as in `Speaker`, and the normals [N, 3] of the current frame."""
+    """What shading needs: arrays as in `Speaker`; normals [N, 3] and access are of the frame."""
 
     triangles: np.ndarray
     uv: np.ndarray
@@ -270,6 +270,15 @@ class _Look(NamedTuple):
     colours: np.ndarray
     iris: np.ndarray
     lights: np.ndarray
+
+
+@_compiled
+def _fold(access, creases, strength, out):
+    """out [N, 2] = the light access [N, 2] less what creases [N] of this strength keep away."""
+    for v in range(access.shape[0]):
+        left = _ONE - strength * creases[v]
+        out[v, 0] = left * access[v, 0]
+        out[v, 1] = left * access[v, 1]
 
 
 @_compiled
@@ -463,12 +472,15 @@ def _mean_of_samples(
 def _render_frames(
     rest,
     head_share,
+    access,
     num_opaque,
     two_sided,
     look,
     moved,
     directions,
+    creases,
     expression,
+    dimple,
     pose,
     background,
     oversampling,
@@ -493,6 +505,7 @@ def _render_frames(
         _deform(rest, moved, directions, expression[frame], vertices)
         _place(vertices, head_share, pose[frame], head, trunk, oversampling, points)
         vertex_normals(points, triangles, look.normals)
+        _fold(access, creases, dimple[frame], look.access)
         depth[:] = _FAR
         index[:] = -1
         # Two calls with a constant each: numba compiles the opaque one without its soft branch.
@@ -566,6 +579,21 @@ def _expression_directions() -> tuple[np.ndarray, np.ndarray]:
     return moved, np.ascontiguousarray(np.moveaxis(directions[moved], -1, 0))
 
 
+@functools.cache
+def _dimple_weights() -> np.ndarray:
+    """float32 [E]: expression coefficients times these are the strength of the dimpler, AU14."""
+    model = load_default()
+    inverse = np.linalg.inv(model.units_to_expression.astype(np.float64))
+    return inverse[:, model.unit_names.index("mouthDimple")].astype(np.float32)
+
+
+def _dimple(expression: np.ndarray) -> np.ndarray:
+    """How deep the dimpler's creases are, 0 to 1, float32 [T], for expression [T, E]."""
+    slack = 1 - np.clip(expression @ _dimple_weights(), 0, 1)
+    # The skin folds early: a slight pull is seen.
+    return 1 - slack**2
+
+
 def _clip(expression: np.ndarray, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Checks a clip's coefficients: float32 [T, E] and [T, 6].
 
@@ -618,7 +646,7 @@ class Renderer:
             uv=speaker.uv,
             materials=speaker.materials,
             normals=np.empty_like(speaker.vertices),
-            access=speaker.access,
+            access=np.empty_like(speaker.access),
             coverage=speaker.coverage,
             textures=speaker.textures,
             colours=speaker.colours,
@@ -628,12 +656,15 @@ class Renderer:
         _render_frames(
             speaker.vertices,
             speaker.head_share,
+            speaker.access,
             speaker.num_opaque,
             speaker.two_sided,
             look,
             moved,
             directions,
+            speaker.creases,
             expression,
+            _dimple(expression),
             pose,
             self._background(speaker.background),
             self.oversampling,

@@ -44,6 +44,24 @@ def test_aligned_pose_is_what_alignment_gives(speaker):
     np.testing.assert_allclose(pose[:, :2], angles, atol=1e-6)
 
 
+def test_the_dimpler_folds_the_skin_beside_the_mouth(speaker):
+    """Less light in the furrow than creases of no depth leave, and no other pixel changes."""
+    expression = np.concatenate([expression_of(), expression_of(mouthDimple=0.5)])
+    pose = renderer.aligned_pose(speaker, expression, np.zeros((2, 2)))
+    smooth = dataclasses.replace(speaker, creases=np.zeros_like(speaker.creases))
+    video, without = (
+        renderer.Renderer().render(who, expression, pose) for who in (speaker, smooth)
+    )
+    np.testing.assert_array_equal(video[0], without[0])
+    change = video[1].astype(int) - without[1]
+    assert change.max() <= 0 and change.min() < -20
+    rows, columns = np.nonzero(change.min(axis=-1) < -10)
+    corners = renderer.landmarks(speaker, expression, pose)[1, [48, 54]]
+    distance = np.linalg.norm(np.stack([columns, rows], -1)[:, None] - corners, axis=-1)
+    assert distance.min(axis=1).max() < 12
+    assert (distance.argmin(axis=1) == 0).any() and (distance.argmin(axis=1) == 1).any()
+
+
 def test_pictures_show_the_face_where_the_landmarks_are(speaker):
     expression = np.concatenate([expression_of(), expression_of(jawOpen=0.6)])
     pose = renderer.aligned_pose(speaker, expression[[0, 0]], np.zeros((2, 2)))

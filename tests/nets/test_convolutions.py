@@ -79,20 +79,22 @@ def assert_close(got, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(("spatial", "size", "strides", "padding"), CONVOLUTIONS)
-def test_convolution_is_its_definition_in_both_forms_with_equal_gradients(
+def test_convolution_is_its_definition_in_all_forms_with_equal_gradients(
     spatial, size, strides, padding
 ):
     x, kernel = draw(0, (2, *spatial, 3), (*size, 3, 4))
     expected = convolve(x, kernel, strides, padding)
     [weight] = draw(1, expected.shape)
-    forms = [
-        lambda x, kernel, form=form: form(x, kernel, strides, padding)
-        for form in (convolutions.conv_matmul, convolutions.conv_native)
-    ]
-    matmul, native = run_forms(forms, x, kernel, weight)
-    assert_close(matmul[0], expected)
-    for one, other in zip(matmul, native, strict=True):
-        assert_close(one, other)
+    forms = [convolutions.conv_native, convolutions.conv_matmul]
+    # Taps that a stride leaves along each axis.
+    if max(-(-n // s) for n, s in zip(size, strides, strict=True)) <= 3:
+        forms.append(convolutions.conv_winograd)
+    forms = [lambda x, k, form=form: form(x, k, strides, padding) for form in forms]
+    native, *others = run_forms(forms, x, kernel, weight)
+    assert_close(native[0], expected)
+    for results in others:
+        for one, other in zip(results, native, strict=True):
+            assert_close(one, other)
 
 
 @pytest.mark.parametrize(
@@ -150,16 +152,96 @@ def test_pooling_is_its_definition_in_both_forms_with_equal_gradients(
     assert_close(*results)
 
 
-@pytest.mark.parametrize("spatial", [(4, 3), (1, 1), (5, 8)])
-def test_upsampling_is_a_transposed_convolution_in_both_forms_with_equal_gradients(spatial):
+UPSAMPLINGS = (
+    convolutions.upsample_native,
+    convolutions.upsample_cpu,
+    convolutions.upsample_matmul,
+    convolutions.upsample_winograd,
+    convolutions.upsample_overlap,
+)
+
+
+@pytest.mark.parametrize("spatial", [(4, 3), (1, 6), (5, 8)])
+def test_upsampling_is_a_transposed_convolution_in_all_forms_with_equal_gradients(spatial):
     x, kernel = draw(2, (2, *spatial, 5), (4, 4, 5, 3))
     expected = transpose_convolve(x, kernel)
     [weight] = draw(3, expected.shape)
-    forms = (convolutions.upsample_matmul, convolutions.upsample_native)
-    matmul, native = run_forms(forms, x, kernel, weight)
-    assert_close(matmul[0], expected)
-    for one, other in zip(matmul, native, strict=True):
-        assert_close(one, other)
+    native, *others = run_forms(UPSAMPLINGS, x, kernel, weight)
+    assert_close(native[0], expected)
+    for results in others:
+        for one, other in zip(results, native, strict=True):
+            assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "channels", "form"),
+    [
+        (convolutions.Conv(64, (3, 3), (1, 1), (1, 1)), 32, 64, "conv_winograd"),
+        (convolutions.Conv(64, (4, 4), (2, 2), (1, 1)), 64, 64, "conv_winograd"),
+        # Too few tiles, too few channels, too many taps, half precision.
+        (convolutions.Conv(64, (3, 3), (1, 1), (1, 1)), 16, 64, "conv_matmul"),
+        (convolutions.Conv(64, (4, 4), (2, 2), (1, 1)), 64, 3, "conv_matmul"),
+        (convolutions.Conv(64, (5, 5), (1, 1), (2, 2)), 32, 64, "conv_matmul"),
+        (convolutions.Conv(64, (3, 3), (1, 1), (1, 1), dtype=jnp.bfloat16), 32, 64, "conv_matmul"),
+        (convolutions.Upsample(64), 32, 64, "upsample_winograd"),
+        (convolutions.Upsample(64), 16, 64, "upsample_matmul"),
+        (convolutions.Upsample(3), 32, 64, "upsample_overlap"),
+    ],
+)
+def test_form_on_a_cpu_suits_the_size(monkeypatch, layer, size, channels, form):
+    """And kernels are prepared for the forms that have something to prepare."""
+    calls = []
+
+    def record(name):
+        function = getattr(convolutions, name)
+        monkeypatch.setattr(
+            convolutions, name, lambda *inputs: calls.append(name) or function(*inputs)
+        )
+
+    forms = ("conv_matmul", "conv_winograd")
+    forms += ("upsample_matmul", "upsample_winograd", "upsample_overlap")
+    for name in forms:
+        record(name)
+    x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+    variables = jax.eval_shape(lambda x: layer.init(jax.random.key(0), x), x)
+    assert set(variables) == {"params"}
+    calls.clear()
+    y = jax.eval_shape(layer.apply, variables, x)
+    assert calls == [form]
+
+    def prepare(variables, x):
+        return layer.apply(variables, x, mutable=[convolutions.PREPARED])[1]
+
+    calls.clear()
+    prepared = jax.eval_shape(prepare, variables, x)
+    if prepared:
+        assert calls == [] and y == jax.eval_shape(layer.apply, {**variables, **prepared}, x)
+    else:
+        assert form not in ("conv_winograd", "upsample_winograd")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        convolutions.Conv(65, (3, 3), (1, 1), (1, 1), use_bias=True),
+        convolutions.Conv(65, (4, 4), (2, 2), (1, 1)),
+        convolutions.Upsample(17),
+    ],
+)
+def test_prepared_kernels_change_the_result_by_rounding_alone(layer):
+    [x] = draw(10, (3, 18, 19, 64))
+
+    @jax.jit
+    def run(x):
+        expected, variables = layer.init_with_output(jax.random.key(0), x)
+        _, prepared = layer.apply(variables, x, mutable=[convolutions.PREPARED])
+        # What was not prepared is not looked at: other parameters change nothing.
+        others = jax.tree.map(jnp.zeros_like, variables)
+        return expected, prepared, layer.apply({**others, **prepared}, x[:1])
+
+    expected, prepared, got = run(x)
+    assert set(prepared) == {convolutions.PREPARED}
+    assert_close(got, expected[:1])
 
 
 def test_space_to_depth_orders_channels_by_block_position():
@@ -172,7 +254,7 @@ def test_space_to_depth_orders_channels_by_block_position():
 
 
 @pytest.mark.parametrize(
-    ("backend", "form"), [("cpu", "matmul"), ("gpu", "native"), ("tpu", "native")]
+    ("backend", "form"), [("cpu", "cpu"), ("gpu", "native"), ("tpu", "native")]
 )
 def test_layers_use_the_form_of_the_backend(monkeypatch, backend, form):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)

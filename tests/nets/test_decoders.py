@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flax_talk.nets import convolutions, decoders
 from flax_talk.nets.decoders import FrameDecoder
 
 # Papers: the image is 128 x 96, the latent 256 + 128 + 10.
@@ -104,6 +105,41 @@ def test_a_convolution_split_over_frame_and_skip_is_that_of_their_concatenation(
     assert video.shape == (b, t, 64, 32, 3)
     np.testing.assert_allclose(video, np.reshape(expected, video.shape), atol=1e-5)
     assert 0.01 < np.abs(video).max() < 1
+
+
+def test_frames_decoded_a_few_at_a_time_on_a_cpu_are_those_of_native_convolutions(monkeypatch):
+    t = 7
+    random = np.random.default_rng(0)
+
+    def draw(*shape):
+        return random.normal(size=shape).astype(np.float32)
+
+    skips = [draw(2, 64 >> i, 32 >> i, 8 * 2**i) for i in range(1, 6)]
+    latent, still = draw(2, t, 7), draw(2, 64, 32, 3)
+    decoder = FrameDecoder(num_skips=5)
+    inputs = (latent, still, skips, False)
+    shapes = jax.eval_shape(lambda: decoder.init(jax.random.key(0), *inputs))
+    variables = jax.tree.map(lambda s: np.abs(draw(*s.shape)) + 0.5, shapes)
+    variables["params"] = jax.tree.map(
+        lambda s: draw(*s.shape) / np.prod(s.shape[:-1]) ** 0.5, shapes["params"]
+    )
+    monkeypatch.setattr(decoders, "_CHUNK_BYTES", 3 * skips[0][0].nbytes)
+
+    def run(variables):
+        return decoder.apply(variables, *inputs)
+
+    def prepare(variables):
+        return decoder.apply(variables, *inputs, mutable=[convolutions.PREPARED])[1]
+
+    prepared = jax.jit(prepare)(variables)
+    entry = prepared[convolutions.PREPARED]
+    assert {name[:4] for name in entry} == {"Conv", "Upsa"}
+    fast = jax.jit(run)({**variables, **prepared})
+    for module in (convolutions, decoders):
+        monkeypatch.setattr(module, "implementation", lambda: "native")
+    native = jax.jit(lambda variables: decoder.apply(variables, *inputs))(variables)
+    assert np.abs(native).max() > 0.1 and (native[:, 0] != native[:, 1]).any()
+    np.testing.assert_allclose(fast, native, atol=1e-5)
 
 
 def test_a_residual_decoder_starts_with_the_still_and_changes_it():

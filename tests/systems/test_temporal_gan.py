@@ -44,7 +44,7 @@ class Recorder:
     def __init__(self, output):
         self.output, self.calls = output, []
 
-    def apply(self, variables, *inputs, train=False, method=None, mutable=()):
+    def apply(self, variables, *inputs, train=False, mutable=(), **options):
         self.calls.append(inputs)
         result = self.output(*inputs)
         return (result, {"batch_stats": {}}) if mutable else result

@@ -1,13 +1,18 @@
 """Whole runs: they resume bit for bit, stop when they should, and leave what they promise."""
 
+import errno
+import itertools
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+import toy
 
 from configs import syncnet_grid
 from flax_talk.errors import UserError
@@ -108,10 +113,130 @@ def test_a_run_of_another_system_is_not_overwritten(config, tmp_path):
         train_and_evaluate(config, tmp_path)
 
 
-def test_divergence_is_named(config, tmp_path):
-    config.optimizer.generator.learning_rate = float("inf")
-    with pytest.raises(UserError, match=r"diverged before step \d: .*generator"):
-        train_and_evaluate(config, tmp_path)
+@pytest.fixture
+def toy_config(drawn_data, monkeypatch):
+    """Of `toy`: whole runs in a second."""
+    monkeypatch.setattr(loop, "get_system", lambda name: toy.SYSTEM)
+    return toy.get_config(drawn_data, 20)
+
+
+@pytest.fixture(scope="module")
+def whole(drawn_data, tmp_path_factory):
+    """A toy run that nothing has disturbed; validated at steps 8, 16 and 20."""
+    workdir = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "get_system", lambda name: toy.SYSTEM)
+        assert train_and_evaluate(toy.get_config(drawn_data, 20), workdir)["finished"]
+    return workdir
+
+
+def stop_at(patch, batch):
+    """SIGTERM comes with a batch, counted over training and validation."""
+    shard, calls = loop.parallel.shard_batch, itertools.count(1)
+
+    def interrupted(mesh, content):
+        if next(calls) == batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return shard(mesh, content)
+
+    patch.setattr(loop.parallel, "shard_batch", interrupted)
+
+
+def leaves(workdir):
+    """All numbers of the newest checkpoint, and of the best."""
+    manager = ocp.CheckpointManager(workdir / "checkpoints", item_names=("state", "progress"))
+    with manager:
+        wanted = dict(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+        found = manager.restore(manager.latest_step(), args=ocp.args.Composite(**wanted))
+    best, step = load_variables(workdir)
+    return jax.tree.leaves([dict(found), best, step])
+
+
+def assert_equal_runs(one, other):
+    for a, b in zip(leaves(one), leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_divergence_stops_at_its_step_and_saves_nothing_after_it(toy_config, tmp_path):
+    toy_config.breaks_above = 3.65
+    with pytest.raises(UserError, match=r"at step \d+: generator/loss, generator/grad") as caught:
+        train_and_evaluate(toy_config, tmp_path)
+    diverged = int(str(caught.value).split("step ")[1].split(":")[0])
+    saved = [int(path.name) for path in (tmp_path / "checkpoints").iterdir()]
+    assert 2 < diverged < 20 and diverged - 2 <= max(saved) < diverged
+    toy_config.train.on_divergence = "skip"
+    assert train_and_evaluate(toy_config, tmp_path)["finished"]
+    assert sum(line["train/skipped"] for line in records(tmp_path, "train/").values()) > 0
+    assert all(np.isfinite(leaf).all() for leaf in leaves(tmp_path))
+
+
+def test_a_full_disk_does_not_end_a_run(whole, toy_config, tmp_path, monkeypatch, caplog):
+    """Writing fails in the middle of it; the end is as that of a run without."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fails(real, numbers):
+        def call(self, *args, **kwargs):
+            if next(numbers) in (1, 2):
+                raise full
+            return real(self, *args, **kwargs)
+
+        return call
+
+    manager, writer = ocp.CheckpointManager, loop.Writer
+    monkeypatch.setattr(manager, "save", fails(manager.save, itertools.count()))
+    monkeypatch.setattr(writer, "_open_events", fails(writer._open_events, itertools.count(1)))
+    train_and_evaluate(toy_config, tmp_path)
+    assert_equal_runs(whole, tmp_path)
+    failed = [number for number in range(0, 21, 2) if f"checkpoint {number} of" in caplog.text]
+    assert failed == [4, 6] and "No space left on device" in caplog.text
+    assert f"tensorboard of {tmp_path} not written" in caplog.text
+    assert list(records(tmp_path, "train/")) == [3, 6, 9, 12, 15, 18, 20]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+def test_a_run_whose_end_cannot_be_saved_says_so(toy_config, tmp_path, monkeypatch):
+    def fail(self, step, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", fail)
+    with pytest.raises(UserError, match="state of step 20 could not be saved: free some space"):
+        train_and_evaluate(toy_config, tmp_path)
+
+
+def test_sigterm_in_a_validation_saves_at_once_and_validates_later(
+    whole, toy_config, tmp_path, monkeypatch
+):
+    toy_config.train.checkpoint_every = 100
+    with monkeypatch.context() as patch:
+        stop_at(patch, 9)  # Eight steps, then the first batch of the validation.
+        assert not train_and_evaluate(toy_config, tmp_path)["finished"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["8"]
+    assert not records(tmp_path, "validation/")
+    assert train_and_evaluate(toy_config, tmp_path)["finished"]
+    assert list(records(tmp_path, "validation/")) == [8, 16, 20]
+    assert_equal_runs(whole, tmp_path)
+
+
+def test_a_kill_and_damage_cost_steps_but_change_no_number(
+    whole, toy_config, tmp_path, monkeypatch, caplog
+):
+    """The newest checkpoint is cut, and there is what a killed save leaves."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 13)
+        train_and_evaluate(toy_config, tmp_path)
+    saves = tmp_path / "checkpoints"
+    assert {path.name for path in saves.iterdir()} == {"10", "12"}
+    shutil.copytree(saves / "12", saves / "14.orbax-checkpoint-tmp")
+    large = max((saves / "12").rglob("*"), key=lambda path: path.stat().st_size)
+    os.truncate(large, large.stat().st_size // 2)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 12, "train/l')
+    assert train_and_evaluate(toy_config, tmp_path)["finished"]
+    assert_equal_runs(whole, tmp_path)
+    assert "checkpoint 12 of" in caplog.text and "is damaged" in caplog.text
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert sum(not line.endswith("}") for line in lines) == 1
+    assert [json.loads(line)["step"] for line in lines if line.endswith("}")][-1] == 20
 
 
 def judge(scores, patience, mode="max"):

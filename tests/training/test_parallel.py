@@ -31,6 +31,13 @@ def test_batch_that_devices_cannot_share_is_one_clear_line(batch_size):
     assert "\n" not in str(caught.value)
 
 
+def test_batch_whose_parts_devices_cannot_share_is_one_clear_line():
+    parallel.check_batch_size(16, accumulate=2)
+    message = "config.data.batch_size=12 .* in config.train.accumulate=2 parts: use a multiple of 8"
+    with pytest.raises(UserError, match=message):
+        parallel.check_batch_size(12, accumulate=2)
+
+
 @pytest.mark.parametrize("batch_size", [4, 8])
 def test_batch_that_devices_can_share_passes(batch_size):
     parallel.check_batch_size(batch_size)

@@ -1,17 +1,21 @@
 import functools
+import sys
 import types
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from configs import common
 from flax_talk.losses import masked_mean
 from flax_talk.nets.convolutions import batch_norm
 from flax_talk.systems import temporal_gan
+from flax_talk.systems.step import Players
 from flax_talk.training import optimizers, parallel, step
 
 # Valid frames of the clip on each device; three are too few for a snippet.
@@ -117,7 +121,23 @@ def test_step_moves_the_players_by_their_optimizers(toy, single):
     moved = jax.tree.map(lambda a, b: bool((a != b).all()), after.params, before.params)
     assert all(jax.tree.leaves(moved["one"]))
     assert not any(jax.tree.leaves(moved["two"]))
-    assert {"one/loss", "two/loss", "one/gradient_norm", "two/gradient_norm"} == set(metrics)
+    named = {"one/loss", "two/loss", "one/gradient_norm", "two/gradient_norm", "skipped"}
+    assert named == set(metrics) and metrics["skipped"] == 0
+
+
+@pytest.mark.parametrize("spoilt", ["batch", "rate"])
+def test_a_step_that_is_not_finite_changes_nothing(toy, spoilt):
+    config, optimizer, state, batch = toy
+    if spoilt == "batch":
+        batch = {**batch, "y": np.where(np.arange(8)[:, None] == 2, np.nan, batch["y"])}
+    else:
+        bad = ConfigDict(dict(one=common.adam(1e-2), two=common.adam(float("inf"))))
+        optimizer = optimizers.make_optimizer(bad, ["one", "two"], steps_per_epoch=1)
+    update = jax.jit(functools.partial(step.train_step, TOY, config, optimizer))
+    after, metrics = update(state, batch)
+    assert metrics["skipped"] == 1
+    assert np.isfinite(metrics["one/loss"]) == (spoilt == "rate")
+    jax.tree.map(np.testing.assert_array_equal, after, state.replace(step=np.int32(1)))
 
 
 def test_gradient_norm_is_that_of_the_player(toy):
@@ -148,6 +168,62 @@ def test_keys_of_examples_do_not_depend_on_the_devices():
 
     spread = parallel.parallelize(device, parallel.make_mesh(), "shard_map")
     np.testing.assert_array_equal(spread(0, {"x": np.zeros(4)}), whole)
+
+
+# What saves memory
+
+
+class Plain(nn.Module):
+    """Without normalisation, which sees one part of a batch at a time."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        self.variable("batch_stats", "calls", lambda: jnp.zeros(()))
+        self.put_variable("batch_stats", "calls", self.get_variable("batch_stats", "calls") + 1)
+        return nn.Dense(1)(nn.tanh(nn.Dense(5)(x)))[..., 0]
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_gradients_of_parts_add_up_to_those_of_the_batch(toy, monkeypatch, devices):
+    config, _, _, batch = toy
+    monkeypatch.setattr(sys.modules[__name__], "Toy", lambda axis_name=None: Plain())
+    # Valid frames as many in each part as in the other, and drawn numbers by example.
+    batch = {**batch, "mask": np.ones((8, 6), bool)}
+    state = step.init_state(TOY, config, optax.identity(), batch)
+    mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
+
+    def run(count):
+        parts = ConfigDict(dict(seed=0, train=dict(accumulate=count)))
+        gradients = functools.partial(step.gradients, TOY, parts, axis_name=parallel.AXIS)
+        return parallel.parallelize(gradients, mesh, "shard_map")(state, batch)
+
+    grads, stats, metrics = run(1)
+    got, moved, means = run(2)
+    assert_close(got, grads, 1e-5)
+    assert_close(means, metrics, 1e-5)
+    # The second part goes on from the statistics of the first.
+    assert float(stats["one"]["calls"]) + 1 == float(moved["one"]["calls"])
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_what_is_worked_out_again_gives_the_same_gradients(toy, remat):
+    _, _, state, batch = toy
+
+    def loss(params, remat):
+        variables = state.replace(params=params).variables
+        config = ConfigDict(dict(train=dict(remat=remat)))
+        turn = Players(config, {name: Toy() for name in variables}, variables, True)
+        judged = turn.judge("two", turn.apply("one", batch["x"])[..., None] + batch["x"])
+        return (judged**2).sum(), turn.stats
+
+    def run(params, remat):
+        return jax.grad(loss, has_aux=True)(params, remat)
+
+    got, expected = (jax.jit(run, static_argnums=1)(state.params, x) for x in (remat, False))
+    for one, other in zip(got, expected, strict=True):
+        assert_close(one, other, 1e-5)
+    again = str(jax.make_jaxpr(run, static_argnums=1)(state.params, remat)).count("remat")
+    assert (again > 0) == remat
 
 
 # The temporal GAN itself
@@ -181,7 +257,12 @@ def gan(make_tiny, make_batch, draw_variables):
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 def test_gradients_on_four_devices_equal_those_on_one(gan, lengths):
-    """Float32 sums in another order, through some thirty normalised layers: 1 in 1000."""
+    """Float32 sums in another order, through some thirty normalised layers: 1 in 1000.
+
+    An activation within rounding of 0 may fall on the other side of a LeakyReLU, and one alone
+    changes a sum over so few by some 2 %. With native convolutions and the seed 0 one does, with
+    other seeds none, and in double precision none: it is no error of either form.
+    """
     make_batch, one, four = gan
     batch = make_batch(lengths)
     expected, got = one(batch), four(batch)
