@@ -444,19 +444,19 @@ def _join(
     stamps of some containers are rounded to milliseconds. Zero is the first stamp where it is None;
     `name` is the file's, for the error where a hole is too long to be one.
     """
-    end = None
+    end, before = None, 0.0
     for time, samples in pieces:
         zero = time if zero is None else zero
-        start = round((time - zero) * rate)
-        if end is not None and start - end <= _AUDIO_HOLE_SECONDS * rate:
-            start = end
-        silence = start - max(0, end or 0)
-        if silence > LONGEST_HOLD * rate:
+        time -= zero
+        if time - before > LONGEST_HOLD:
             raise UserError(
                 f"{name}: its sound has a hole of more than {LONGEST_HOLD:.0f} s: write the file "
                 "again"
             )
-        if silence > 0:
+        start, before = round(time * rate), time
+        if end is not None and start - end <= _AUDIO_HOLE_SECONDS * rate:
+            start = end
+        if (silence := start - max(0, end or 0)) > 0:
             yield np.zeros(silence, np.float32)
         end = start + len(samples)
         if end > max(0, start):

@@ -126,7 +126,7 @@ def test_info_for_people(capsys):
     [
         ("--still", "nowhere.png", "nowhere.png: no such file"),
         ("--audio", "nowhere.wav", "nowhere.wav: no such file"),
-        ("--audio", "{grey}", "no audio stream"),
+        ("--audio", "{grey}", "cannot be read as video or audio"),
         ("--checkpoint", "nowhere", "no checkpoint in nowhere"),
         ("--checkpoint", "{folder}", "no checkpoint in"),
         ("--detector", "hog", "unknown face detector 'hog'"),
