@@ -1,7 +1,8 @@
-"""How good a dub is: its synchrony beside what it was made of, and the paper's tables.
+"""How good and how fast a dub is: its synchrony beside what it was made of, the paper's tables.
 
     python benchmarks/dubbing.py --pair target.mp4 voice.wav --pair other.mp4 voice.wav
     python benchmarks/dubbing.py --clips 8 --baseline runs/baseline --landmark runs/landmark
+    python benchmarks/dubbing.py --stages
 
 Pairs are dubbed, and the judge of synchrony that ships says of each how far sound and lips are
 apart (in frames) and how sure it is: in the dub, in the target as it was recorded, and in the
@@ -11,7 +12,10 @@ Clips are rendered heads that turn by 30 degrees and move freely, of speakers wh
 trained on, each dubbed with its own sound and its frames in their order, so that the target is the
 truth: likeness of the whole frame and of the part around the mouth, and the distance of the mouth's
 landmarks, for the rows of Song et al. 2020, Tables 1, 2 and 6, and for the mouth that does not
-move. Rows of checkpoints that are not given are left out. Prints Markdown.
+move. Rows of checkpoints that are not given are left out.
+
+Stages are timed on such a clip, for each of its frames, with and without each step of finishing,
+beside what the paper says of a GTX 1060 and an i7-8700. Prints Markdown.
 """
 
 import argparse
@@ -20,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import report
 from tqdm import tqdm
 
 from flax_talk import dub
@@ -54,6 +59,9 @@ def main() -> None:
     parser.add_argument("--adapt", type=int, default=dub.ADAPTATION_STEPS, help=help)
     parser.add_argument("--baseline", type=Path, help="translation without ID-removing")
     parser.add_argument("--landmark", type=Path, help="translation to landmarks")
+    parser.add_argument("--stages", action="store_true", help="time the stages")
+    parser.add_argument("--rounds", type=int, default=2, help="of all stages, in turns")
+    parser.add_argument("--out", help="JSON file for the times of the stages")
     args = parser.parse_args()
     if args.pair:
         print("| target, sound | | offset | confidence |\n|---|---|---|---|")
@@ -61,6 +69,69 @@ def main() -> None:
         compare(Path(video), Path(sound), args.translation, args.renderer, args.adapt)
     if args.clips:
         make_again(args)
+    if args.stages:
+        time_stages(args)
+
+
+def time_stages(args: argparse.Namespace) -> None:
+    """Prints milliseconds per frame of the stages, and of each step of the last."""
+    clip = turned_clip(0)
+    frames, points, sound = clip["frames"], clip["landmarks"], clip["waveform"]
+    count, model = len(frames), load_default()
+    hearing = dub.load(args.translation, audio_to_expression)
+    drawing = dub.load(args.renderer, video_renderer)
+    target, index = fit(model, points), np.arange(len(frames))
+    output = dub.translate(hearing, sound, count)
+    mouth = dub.place_mouth(target, points, output, index)
+    drawn = dub.redraw(drawing, frames, points, index, mouth)
+    plain = dub.Finish(smooth=False, deflicker=False, teeth=False, blend=False)
+
+    def retime():
+        speech = retiming.speech_activity(sound, clip["rate"], count, dub.FPS)
+        motion, blinks = retiming.head_motion(target.pose), retiming.blinking(points)
+        return retiming.retime(speech, motion, blinks)
+
+    def finishing(**steps):
+        steps = plain._replace(**steps)
+        return lambda: list(dub.finish(frames, points, index, drawn, steps))
+
+    calls = {
+        "fit": lambda: fit(model, points),
+        "translate": lambda: dub.translate(hearing, sound, count),
+        "retime": retime,
+        "place and smooth": lambda: smoothing.smooth_landmarks(
+            dub.place_mouth(target, points, output, index)
+        ),
+        "render": lambda: dub.redraw(drawing, frames, points, index, mouth),
+        "finish, soft mask alone": finishing(),
+        "+ Poisson blending": finishing(blend=True),
+        "+ teeth": finishing(blend=True, teeth=True),
+        "+ deflicker: all": finishing(blend=True, teeth=True, deflicker=True),
+    }
+    best = {name: min(times) for name, times in report.alternate(calls, args.rounds).items()}
+    rows = [{"stage": name, "ms/frame": 1000 * best[name] / count} for name in calls]
+    paper = {"translate": 17, "render": 77, "+ teeth": 300, "+ deflicker: all": 1300}
+    for row, before in zip(rows, [None, *rows], strict=False):
+        row["paper"] = paper.get(row["stage"], "")
+        if row["stage"].startswith("+"):
+            row["this step"] = row["ms/frame"] - before["ms/frame"]
+    before = ("translate", "retime", "place and smooth", "render")
+    drawn_alone = 1000 * sum(best[name] for name in before) / count
+    for name, last, paper in (
+        ("a frame without finishing", "finish, soft mask alone", 100),
+        ("a frame with it", "+ deflicker: all", 1700),
+    ):
+        rows.append(
+            {
+                "stage": name,
+                "ms/frame": drawn_alone + 1000 * best[last] / count,
+                "paper": paper,
+            }
+        )
+    size = f"{count} frames of {SIZE[1]}x{SIZE[0]}"
+    print(f"{size}; the paper's are of a GTX 1060 and an i7-8700\n")
+    report.print_table(rows, ("stage", "ms/frame", "this step", "paper"))
+    report.write(args.out, "dubbing", rows)
 
 
 def compare(video: Path, sound: Path, translation: Path, renderer: Path, adaptation: int) -> None:

@@ -82,17 +82,43 @@ def _label(args: argparse.Namespace) -> None:
 
 
 def _animate(args: argparse.Namespace) -> None:
+    _check_batch(args, "still", "audio", "text")
+    chosen = {"checkpoint": args.checkpoint} if args.checkpoint else {}
+    chosen |= {name: getattr(args, name) for name in ("voice", "seed", "detector")}
+    chosen["visible_mark"] = args.mark
+    if args.batch:
+        from flax_talk.batch import animate_batch
+
+        done = animate_batch(args.batch, args.out_dir, jobs=args.jobs, **chosen)
+        return _print_batch(done, args.json)
     from flax_talk.animate import animate_files
 
-    chosen = {"checkpoint": args.checkpoint} if args.checkpoint else {}
-    options = {name: getattr(args, name) for name in ("text", "voice", "seed", "detector")}
-    options["visible_mark"] = args.mark
-    done = animate_files(args.still, args.audio, args.out, **chosen, **options)
+    audio = sys.stdin.buffer if args.audio == "-" else args.audio
+    done = animate_files(args.still, audio, args.out, text=args.text, **chosen)
     if args.json:
         _print_json({**done._asdict(), "path": str(done.path)})
     else:
         seconds = done.frames / done.fps
         print(f"{done.path}: {done.frames} frames, {seconds:.2f} s, checkpoint of step {done.step}")
+
+
+def _check_batch(args: argparse.Namespace, face: str, *others: str) -> None:
+    """Either one video is asked for, or a table of them and none of `others`."""
+    one, many = (getattr(args, face), args.out), (args.batch, args.out_dir)
+    if any(many) and any([*one, *(getattr(args, name) for name in others)]):
+        raise UserError(f"--batch goes without --{', --'.join((face, *others, 'out'))}")
+    if not all(many if any(many) else one):
+        raise UserError(f"give --{face}, the speech and --out, or --batch and --out-dir")
+
+
+def _print_batch(done: Any, as_json: bool) -> None:
+    if as_json:
+        failures = [failure._asdict() for failure in done.failures]
+        _print_json({**done._asdict(), "path": str(done.path), "failures": failures})
+    else:
+        print(done)
+    if done.failures and not (done.made or done.skipped):
+        raise UserError(f"no video could be made: see {done.path / 'report.csv'}")
 
 
 def _fit(args: argparse.Namespace) -> None:
@@ -117,20 +143,26 @@ def _fit(args: argparse.Namespace) -> None:
 
 
 def _dub(args: argparse.Namespace) -> None:
-    from flax_talk.dub import Finish, dub_files
-
+    if args.command == "dub":
+        _check_batch(args, "video", "audio", "text", "keep")
     if args.until != "finish" and args.keep is None:
         raise UserError(f"what {args.until} finds is kept in a folder: give --keep DIR")
-    names = ("text", "voice", "keep", "until", "detector", "seed")
-    options = {name: getattr(args, name) for name in names}
+    from flax_talk.dub import Finish, dub_files
+
+    options = {name: getattr(args, name) for name in ("voice", "detector", "seed")}
     chosen = {name: getattr(args, name) for name in ("translation", "renderer")}
     options |= {name: path for name, path in chosen.items() if path}
     if args.adapt is not None:
         options["adaptation"] = args.adapt
-    steps = Finish(**{name: not getattr(args, f"no_{name}") for name in Finish._fields})
-    done = dub_files(
-        args.video, args.audio, args.out, steps=steps, visible_mark=args.mark, **options
-    )
+    options["steps"] = Finish(**{name: not getattr(args, f"no_{name}") for name in Finish._fields})
+    options["visible_mark"] = args.mark
+    if args.command == "dub" and args.batch:
+        from flax_talk.batch import dub_batch
+
+        done = dub_batch(args.batch, args.out_dir, jobs=args.jobs, **options)
+        return _print_batch(done, args.json)
+    options |= {name: getattr(args, name) for name in ("text", "keep", "until")}
+    done = dub_files(args.video, args.audio, args.out, **options)
     if args.json:
         _print_json({**done._asdict(), "path": str(done.path)})
     else:
@@ -321,7 +353,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="flax-talk COMMAND --help explains a command and shows an example.",
     )
     parser.add_argument("--version", action="version", version=f"flax-talk {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
 
     def command(
         run, name: str, summary: str, example: str, has_json: bool = True
@@ -384,15 +416,17 @@ def _parser() -> argparse.ArgumentParser:
         _animate,
         "animate",
         "Make the face of a still say the speech of a recording, or a text.",
-        "flax-talk animate --still me.jpg --audio voice.wav --out me.mp4",
+        "flax-talk animate --still me.jpg --audio voice.wav --out me.mp4\n"
+        "  flax-talk animate --batch pairs.csv --out-dir videos",
     ).add_argument
-    add("--still", required=True, metavar="IMG", help="picture, or video: its first frame")
-    add("--audio", metavar="WAV", help="sound file, or video with sound")
+    add("--still", metavar="IMG", help="picture, or video: its first frame")
+    add("--audio", metavar="WAV", help="sound file, or video with sound; - is standard input")
     add("--text", metavar="WORDS", help="speak this instead, with espeak-ng")
     add("--voice", default="en-us", metavar="NAME", help="of --text, such as en-gb-x-rp+f2")
     help = "folder of a run of train.py, or exported (default: the one that comes with flax_talk)"
     add("--checkpoint", metavar="W", help=help)
-    add("--out", required=True, metavar="OUT.mp4", help="video to write")
+    add("--out", metavar="OUT.mp4", help="video to write")
+    _add_batch(add, "still")
     add("--seed", type=int, default=0, metavar="N", help="of the random movements (default: 0)")
     help = "face detector, or none for a still that is an aligned crop (default: dlib)"
     add("--detector", default="dlib", metavar="NAME", help=help)
@@ -416,9 +450,11 @@ def _parser() -> argparse.ArgumentParser:
         _dub,
         "dub",
         "Make the person of a portrait video say a recording, or a text; the mouth alone changes.",
-        "flax-talk dub --video me.mp4 --audio voice.wav --out dubbed.mp4",
+        "flax-talk dub --video me.mp4 --audio voice.wav --out dubbed.mp4\n"
+        "  flax-talk dub --batch pairs.csv --out-dir videos",
     ).add_argument
-    _add_dubbing(add, "finish")
+    _add_dubbing(add, "finish", is_whole=True)
+    _add_batch(add, "video")
     for stage, summary in (
         ("translate", "Work out what the mouth does by a sound."),
         ("retime", "Choose frames of a target video that suit a speech."),
@@ -550,13 +586,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_dubbing(add: Callable[..., Any], until: str) -> None:
-    add("--video", required=True, metavar="VIDEO", help="the target: one face in every frame")
+def _add_batch(add: Callable[..., Any], face: str) -> None:
+    help = f"table with the columns {face}, audio, text, voice and out: a video for each row; "
+    help += "2 is the exit code if none can be made; those that exist are skipped"
+    add("--batch", metavar="PAIRS.csv", help=help)
+    add("--out-dir", metavar="DIR", help="folder of their videos, and of report.csv: what failed")
+    help = "rows under way at a time (default: 2)"
+    add("--jobs", type=_positive, default=2, metavar="N", help=help)
+
+
+def _add_dubbing(add: Callable[..., Any], until: str, is_whole: bool = False) -> None:
+    required = not is_whole  # it may have a table instead
+    help = "the target: one face in every frame"
+    add("--video", required=required, metavar="VIDEO", help=help)
     add("--audio", metavar="WAV", help="sound file, or video with sound")
     add("--text", metavar="WORDS", help="speak this instead, with espeak-ng")
     add("--voice", default="en-us", metavar="NAME", help="of --text, such as en-gb-x-rp+f2")
     if until == "finish":
-        add("--out", required=True, metavar="OUT.mp4", help="video to write")
+        add("--out", required=required, metavar="OUT.mp4", help="video to write")
     help = "folder for what each stage finds, as npz and as video; a second call goes on there"
     add("--keep", metavar="DIR", help=help)
     help = "of audio_to_expression: a run, or exported (default: the one that ships)"

@@ -8,6 +8,7 @@ as the model's moves from the fitted to the new expression, so that what a fit m
 stays; faces are redrawn in aligned crops and warped back; what is written says what it is.
 """
 
+import functools
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -59,11 +60,12 @@ _CHUNK_FRAMES = 25
 
 
 class Trained(NamedTuple):
-    """What a run has learned: its config, its variables, the step they are of."""
+    """What a run has learned: its config, its variables, the step they are of, its folder."""
 
     config: FrozenConfigDict
     variables: dict[str, Any]
     step: int
+    workdir: str
 
 
 class Finish(NamedTuple):
@@ -110,21 +112,24 @@ class Dub(NamedTuple):
     fit_error: float
 
 
-def load(workdir: str | Path, system: Any) -> Trained:
+def load(workdir: str | Path | Trained, system: Any) -> Trained:
     """A run of a stage.
 
     Args:
-        workdir: folder that it was trained in, or exported.
+        workdir: folder that it was trained in, or exported; what is loaded already is returned.
         system: module of `flax_talk.systems` that it must be of.
 
     Raises:
         UserError: no run, or one of another system.
     """
-    config = load_config(Path(workdir))
+    given = isinstance(workdir, Trained)
+    config = workdir.config if given else load_config(Path(workdir))
     if get_system(config.system) is not system:
-        wanted = system.__name__.rpartition(".")[2]
-        raise UserError(f"{workdir} holds {config.system}: give a checkpoint of {wanted}")
-    return Trained(FrozenConfigDict(config), *load_variables(Path(workdir)))
+        folder, wanted = workdir.workdir if given else workdir, system.__name__.rpartition(".")[2]
+        raise UserError(f"{folder} holds {config.system}: give a checkpoint of {wanted}")
+    if given:
+        return workdir
+    return Trained(FrozenConfigDict(config), *load_variables(Path(workdir)), str(workdir))
 
 
 def translate(model: Trained, waveform: np.ndarray, num_frames: int) -> np.ndarray:
@@ -197,7 +202,7 @@ def adapt(
     config.optimizer.renderer.update(dict(learning_rate=_ADAPTING_RATE, decay=1.0))
     size, canonical = tuple(config.data.image_size), faces.alignment_target(config.data)
     crops, points, _ = faces.align(frames, landmarks, size, canonical)
-    optimizer = make_optimizer(config.optimizer, [video_renderer.RENDERER], steps)
+    optimizer, update = _adapting_step(FrozenConfigDict(config), steps)
     variables = {video_renderer.RENDERER: model.variables[video_renderer.RENDERER]}
     params = {player: entry["params"] for player, entry in variables.items()}
     state = TrainState(
@@ -207,11 +212,10 @@ def adapt(
         opt_state=optimizer.init(params),
         rng=jax.random.key_data(jax.random.key(seed)),
     )
-    update = jax.jit(partial(train_step, video_renderer, config, optimizer), donate_argnums=0)
     state = jax.tree.map(jnp.array, state)
     random, length = np.random.default_rng(seed), config.data.num_frames
     window = np.arange(length)
-    bar = tqdm(range(steps), desc="learning the face", unit="step", disable=None)
+    bar = tqdm(range(steps), desc="learning the face", unit="step", disable=None, leave=None)
     for _ in bar:
         first = random.integers(0, max(1, len(crops) - length + 1), config.data.batch_size)
         index = first[:, None] + window
@@ -220,6 +224,14 @@ def adapt(
         state, metrics = update(state, batch)
     bar.set_postfix(loss=float(metrics["renderer/loss"]))
     return model._replace(variables=state.variables)
+
+
+@functools.cache
+def _adapting_step(config: FrozenConfigDict, steps: int) -> tuple[Any, Callable]:
+    """The optimizer and the compiled step of `adapt`, the same for every target."""
+    optimizer = make_optimizer(config.optimizer, [video_renderer.RENDERER], steps)
+    update = partial(train_step, video_renderer, config, optimizer)
+    return optimizer, jax.jit(update, donate_argnums=0)
 
 
 def redraw(
@@ -354,8 +366,8 @@ def dub_files(
     *,
     text: str | None = None,
     voice: str = DEFAULT_VOICE,
-    translation: str | Path = TRANSLATION,
-    renderer: str | Path = RENDERER,
+    translation: str | Path | Trained = TRANSLATION,
+    renderer: str | Path | Trained = RENDERER,
     adaptation: int = ADAPTATION_STEPS,
     steps: Finish = ALL_STEPS,
     keep: str | Path | None = None,
@@ -375,7 +387,7 @@ def dub_files(
         audio: sound, or a video with sound; None where `text` is given.
         out: file to write, ending in .mp4; None if `until` is not "finish".
         text, voice: words to speak instead of `audio`, see `input_pipeline.speech.say`.
-        translation, renderer: checkpoints of both networks.
+        translation, renderer: checkpoints of both networks, or what `load` made of them.
         adaptation: steps that the renderer learns on the target, see `adapt`.
         steps: which steps are taken.
         keep: folder for what each stage finds, which a second call on the same inputs goes on from:
@@ -424,7 +436,7 @@ def dub_files(
         "translate",
         lambda: {"output": translate(hearing, heard, count)},
         zlib.crc32(sound.tobytes()),
-        (str(translation), hearing.step),
+        (hearing.workdir, hearing.step),
     )["output"]
     if until == "translate":
         return done(count)
@@ -449,7 +461,7 @@ def dub_files(
         model = adapt(drawing, frames, points, adaptation, seed)
         return redraw(model, frames, points, index, mouth, is_aligned, seed)._asdict()
 
-    inputs = steps.smooth, seed, adaptation, (str(renderer), drawing.step)
+    inputs = steps.smooth, seed, adaptation, (drawing.workdir, drawing.step)
     drawn = Drawn(**kept("render", render, *inputs))
     kept.show("render", lambda: _draw_mouths(drawn), sound)
     if until == "render":

@@ -10,6 +10,7 @@ missed frames; the light smoothing of the landmarks over time.
 import functools
 import importlib.util
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -84,24 +85,37 @@ class DlibDetector:
     """dlib's frontal detector (HOG) and its 68-point regression trees (Kazemi, Sullivan 2014)."""
 
     def __init__(self) -> None:
-        weights = _dlib_weights("shape_predictor_68_face_landmarks.dat")
+        self._weights = _dlib_weights("shape_predictor_68_face_landmarks.dat")
+        # It keeps what it works on, and lets other threads run meanwhile.
+        self._searching = threading.Lock()
+
+    # Read when they are first needed: that takes longer than to find a mistake of the user.
+    @functools.cached_property
+    def _search(self) -> Callable:
         import dlib
 
-        self._search = dlib.get_frontal_face_detector()
-        self._predict = dlib.shape_predictor(str(weights))
-        self._rectangle = dlib.rectangle
+        return dlib.get_frontal_face_detector()
+
+    @functools.cached_property
+    def _predict(self) -> Callable:
+        import dlib
+
+        return dlib.shape_predictor(str(self._weights))
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         scale = min(1.0, _DETECTION_SIZE / max(image.shape[:2]))
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         # The detector sees faces from 80 pixels on; doubling the image halves that, slowly.
-        boxes = self._search(small, 0) or self._search(small, 1)
+        with self._searching:
+            boxes = self._search(small, 0) or self._search(small, 1)
         corners = [(b.left(), b.top(), b.right(), b.bottom()) for b in boxes]
         found = [np.array(corner, np.float32) / scale for corner in corners]
         return [Face(box, self.place(image, box)) for box in found]
 
     def place(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
-        rectangle = self._rectangle(*np.rint(box).astype(int).tolist())
+        import dlib
+
+        rectangle = dlib.rectangle(*np.rint(box).astype(int).tolist())
         shape = self._predict(np.ascontiguousarray(image), rectangle)
         return np.array([(point.x, point.y) for point in shape.parts()], np.float32)
 

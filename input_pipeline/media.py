@@ -109,7 +109,7 @@ def read_audio_chunks(source: Source, rate: int) -> Iterator[np.ndarray]:
         rate: samples per second wanted.
 
     Yields:
-        float32 [S], S >= 0, a fraction of a second each; at least one.
+        float32 [S], S >= 1, a fraction of a second each; at least one.
 
     Raises:
         UserError: as `read_audio`, where the first piece is asked for.
@@ -123,11 +123,12 @@ def read_audio_chunks(source: Source, rate: int) -> Iterator[np.ndarray]:
         frames = _decode(container, stream)
         pieces = ((frame.time or 0.0, _mono(frame, stream.rate)) for frame in frames)
         joined = _join(pieces, zero, stream.rate)
-        first = next(joined, None)
-        if first is None:
-            raise UserError(f"{_name(source)}: no sound can be decoded: replace the damaged file")
-        for piece in resample_chunks(itertools.chain([first], joined), stream.rate, rate):
+        is_silent = True
+        for piece in filter(len, resample_chunks(joined, stream.rate, rate)):
+            is_silent = False
             yield np.clip(piece, -1, 1)
+        if is_silent:
+            raise UserError(f"{_name(source)}: no sound can be decoded: replace the damaged file")
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -257,7 +258,7 @@ def _decode_image(image: bytes, index: int) -> np.ndarray:
 def _name(source: Source) -> str:
     if isinstance(source, bytes):
         return f"{len(source)} bytes"
-    return str(getattr(source, "name", source))
+    return str(source if isinstance(source, str | Path) else getattr(source, "name", source))
 
 
 def _check_exists(path: str | Path) -> None:

@@ -1,8 +1,12 @@
 """A still and a voice become a video: in chunks as in one go, and from files to a file."""
 
+import subprocess
+import sys
+
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from configs.temporal_gan_2019_grid import get_config
 from flax_talk.animate import animate, animate_files, load_generator, stream
@@ -62,6 +66,30 @@ def test_chunks_come_one_by_one(model, picture, voice):
     assert sizes == [25, 8]
 
 
+@pytest.mark.parametrize("chunk_frames", [1, 25])
+def test_a_stream_is_the_video_of_the_whole_sound(model, picture, voice, chunk_frames):
+    pieces = np.split(voice, [700, 700, 9_000, 9_001, 41_000])
+    streamed = np.concatenate(list(stream(model, picture, iter(pieces), 3, chunk_frames)))
+    whole = animate(model, picture, voice, seed=3)
+    assert len(streamed) == len(whole)
+    difference = np.abs(streamed.astype(int) - whole)
+    assert difference.max() <= (0 if chunk_frames == 25 else 1)
+
+
+def test_a_frame_is_there_as_soon_as_its_sound_is(model, picture):
+    asked = 0
+
+    def arriving():
+        nonlocal asked
+        for _ in range(10):
+            asked += 1
+            yield np.zeros(STRIDE, np.float32)
+
+    waits = [asked - number for number, _ in enumerate(stream(model, picture, arriving(), 0, 1), 1)]
+    # A window of 0.2 s reaches two frames beyond its own, 80 ms.
+    assert waits == [2] * 8 + [1, 0]
+
+
 def test_same_seed_same_video(model, picture, voice):
     first, again, other = (animate(model, picture, voice, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
@@ -88,6 +116,8 @@ def test_refuses_what_it_would_misread(model, picture, voice):
         animate(model, picture, (32767 * voice).astype(np.int16))
     with pytest.raises(UserError, match="chunk_frames=0"):
         animate(model, picture, voice, chunk_frames=0)
+    with pytest.raises(UserError, match=r"not float32 \[1, 2000\]"):
+        list(stream(model, picture, [voice[:STRIDE], voice[None, :STRIDE]]))
 
 
 @pytest.fixture(scope="session")
@@ -121,6 +151,26 @@ def test_the_file_shows_what_animate_returns(tiny_run, model, recording, tmp_pat
     still, voice = read_video(recording).frames[0], read_audio(recording, RATE)
     write_video(direct, animate(model, still, voice, seed=4), 25)
     np.testing.assert_array_equal(read_video(out).frames, read_video(direct).frames)
+
+
+@pytest.mark.soak
+def test_memory_does_not_grow_with_the_sound(tiny_run, recording, tmp_path):
+    script = """
+import resource, sys
+from flax_talk.animate import animate_files
+still, checkpoint, *sounds = sys.argv[1:]
+for sound in sounds:
+    animate_files(still, sound, sound + ".mp4", checkpoint, detector="none", chunk_frames=5)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    sounds = [tmp_path / f"{seconds}.wav" for seconds in (10, 240)]
+    for path in sounds:
+        noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * int(path.stem))
+        soundfile.write(path, noise, 16_000)
+    words = [sys.executable, "-c", script, recording, tiny_run, *sounds]
+    short, long = map(float, subprocess.check_output(words, text=True).split())
+    # The waveform alone, at the two rates it is needed at, would be 94 MB.
+    assert long - short < 30
 
 
 def test_speaks_a_text(tiny_run, recording, tmp_path):

@@ -11,6 +11,7 @@ import soundfile
 
 from configs import everybodys_talkin_2020_synthetic_grid
 from flax_talk import cli, dub
+from flax_talk.batch import dub_batch
 from flax_talk.errors import UserError
 from flax_talk.face_model.fit import Fit
 from flax_talk.face_model.model import MOUTH, load_default, projected_landmarks
@@ -169,6 +170,18 @@ def test_a_face_at_the_edge_of_the_frame(scene):
 
 def test_the_baseline_draws_landmarks_that_it_hears_itself(given, checkpoints):
     assert dub.dub_files(**given | {"translation": checkpoints / "landmark"}).frames == 15
+
+
+def test_a_table_of_dubs_compiles_once(given, tmp_path):
+    soundfile.write(tmp_path / "longer.wav", np.zeros(11_000, np.float32), 16_000)
+    lines = ("target.mp4,speech.wav", "target.mp4,longer.wav", "nowhere.mp4,speech.wav")
+    (tmp_path / "pairs.csv").write_text("\n".join(("video,audio", *lines)))
+    options = {name: given[name] for name in ("translation", "renderer", "adaptation")}
+    compiled = dub._render._cache_size()
+    done = dub_batch(tmp_path / "pairs.csv", tmp_path / "out", **options)
+    assert (done.made, done.frames, [f.row for f in done.failures]) == (2, 15 + 17, [4])
+    assert dub._render._cache_size() <= compiled + 1
+    assert all(dub._adapting_step.cache_info()[:2])
 
 
 def test_mistakes_are_one_line(given, checkpoints, tmp_path, capsys):

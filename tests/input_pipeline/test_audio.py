@@ -55,6 +55,56 @@ def test_crop_holds_the_windows_of_its_frames():
     )
 
 
+@pytest.mark.parametrize("seconds", [0, 0.01, 0.5, 2.5, 7.49, 7.5, 8.5, 11.2])
+@pytest.mark.parametrize(("num_frames", "window"), [(1, 500), (3, 347), (5, 100)])
+def test_sound_in_pieces_gives_the_stretches_of_the_whole(seconds, num_frames, window):
+    stride, random = 100, np.random.default_rng(0)
+    waveform = random.uniform(-1, 1, round(seconds * stride)).astype(np.float32)
+    total = max(1, round(len(waveform) / stride))
+    padded_total = -(-total // num_frames) * num_frames
+    # What lies beyond the last frame is cut off, also where the last window reaches it.
+    padded = audio.pad_waveform(waveform[: total * stride], padded_total, stride, window)
+    cuts = [np.sort(random.integers(0, len(waveform) + 1, 20)), [], np.arange(len(waveform))]
+    for places in cuts:
+        pieces = np.split(waveform, places)
+        start = 0
+        for stretch, count in audio.pad_chunks(iter(pieces), num_frames, stride, window):
+            whole = audio.crop_padded(padded, start, num_frames, stride, window)
+            np.testing.assert_array_equal(stretch, whole)
+            assert count == min(num_frames, total - start)
+            start += count
+        assert start == total
+
+
+def test_a_stretch_is_there_as_soon_as_its_sound_is():
+    stride, window, asked = 100, 500, 0
+
+    def arriving():
+        nonlocal asked
+        for _ in range(50):
+            asked += 1
+            yield np.ones(stride, np.float32)
+
+    stretches = audio.pad_chunks(arriving(), 4, stride, window)
+    # Two frames beyond the last of each stretch: half of what a window has besides its frame.
+    assert [(asked, count) for _, count in stretches] == [
+        *((n, 4) for n in range(6, 51, 4)),
+        (50, 2),
+    ]
+    with pytest.raises(UserError, match="shorter than a frame"):
+        next(audio.pad_chunks(arriving(), 4, stride, window=99))
+
+
+@pytest.mark.parametrize("rates", [(44_100, 16_000), (16_000, 50_000), (16_000, 16_000)])
+def test_resampling_in_pieces_gives_the_samples_of_the_whole(rates):
+    random = np.random.default_rng(0)
+    waveform = random.normal(size=20_000).astype(np.float32)
+    pieces = np.split(waveform, np.sort(random.integers(0, len(waveform), 30)))
+    together = np.concatenate(list(audio.resample_chunks(pieces, *rates)))
+    np.testing.assert_array_equal(together, audio.resample(waveform, *rates))
+    assert sum(map(len, audio.resample_chunks([], *rates))) == 0
+
+
 def test_cut_windows_is_the_same_in_jax_with_batch_axes():
     padded = np.random.default_rng(0).normal(size=(2, 3, 46)).astype(np.float32)
     expected = audio.cut_windows(padded, 4, 10)

@@ -1,10 +1,12 @@
 import struct
+import subprocess
 from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from flax_talk.errors import UserError
@@ -166,6 +168,43 @@ def test_frames_may_be_an_iterator_of_odd_sizes(tmp_path):
     assert np.abs(got[:, -1].astype(int) - got[:, -2]).max() < 12
     with av.open(str(tmp_path / "new" / "a.mp4")) as container:
         assert container.metadata["seed"] == "7"
+
+
+def test_sound_may_come_and_go_in_pieces(tmp_path):
+    sound = np.random.default_rng(0).uniform(-1, 1, 50_000).astype(np.float32)
+    pieces = (piece for piece in np.split(sound, [10, 10, 30_000]))
+    assert media.write_video(tmp_path / "pieces.mp4", counting_frames(25), 25, pieces, 50_000) == 25
+    media.write_video(tmp_path / "whole.mp4", counting_frames(25), 25, sound, 50_000)
+    written = [(tmp_path / f"{name}.mp4").read_bytes() for name in ("pieces", "whole")]
+    assert written[0] == written[1]
+    read = list(media.read_audio_chunks(tmp_path / "whole.mp4", 16_000))
+    assert len(read) > 20
+    np.testing.assert_array_equal(np.concatenate(read), media.read_audio(written[0], 16_000))
+
+
+def test_no_more_sound_is_asked_for_than_frames_need(tmp_path):
+    asked = 0
+
+    def endless():
+        nonlocal asked
+        while True:
+            asked += 1
+            yield np.zeros(1_000, np.float32)
+
+    media.write_video(tmp_path / "a.mp4", counting_frames(5), 25, endless(), 16_000)
+    assert asked == 4  # 3200 samples
+
+
+def test_sound_is_read_from_a_pipe(tmp_path):
+    sound = np.random.default_rng(0).uniform(-1, 1, 100_000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", sound, 16_000)
+    with subprocess.Popen(["cat", tmp_path / "a.wav"], stdout=subprocess.PIPE) as cat:
+        read = np.concatenate(list(media.read_audio_chunks(cat.stdout, 16_000)))
+    np.testing.assert_array_equal(read, media.read_audio(tmp_path / "a.wav", 16_000))
+    # Less than one sample at the rate that is asked for.
+    soundfile.write(tmp_path / "a.wav", sound[:1], 48_000)
+    with pytest.raises(UserError, match=f"{tmp_path}/a.wav: no sound can be decoded"):
+        media.read_audio(tmp_path / "a.wav", 16_000)
 
 
 def test_failed_writing_leaves_nothing(tmp_path):
