@@ -75,9 +75,13 @@ def conv_matmul(
     Returns:
         [N, *spatial', O], equal to `jax.lax.conv_general_dilated` up to rounding.
     """
-    size = kernel.shape[:-2]
+    return _column_product(x, _blocked_kernel(kernel, strides), kernel.shape[:-2], strides, padding)
+
+
+def _column_product(x, kernel, size, strides, padding):
+    """`conv_matmul` of a kernel of `_blocked_kernel`; `size` is what it was before."""
     out, shifts = _out_size(x, size, strides, padding), _shifts(size, strides)
-    x, kernel = _blocked_input(x, size, strides, padding), _blocked_kernel(kernel, strides)
+    x = _blocked_input(x, size, strides, padding)
     columns = [
         x[(slice(None), *(slice(i, i + o) for i, o in zip(shift, out, strict=True)))]
         for shift in itertools.product(*map(range, shifts))
@@ -391,18 +395,24 @@ class Conv(nn.Module):
         return y
 
     def _convolve(self, x, kernel, strides, padding):
+        if self.by_frame:
+            return _CONV_FRAMES[implementation()](x, kernel, strides, padding)
         size = kernel.shape[:-2]
         shifts, out = _shifts(size, strides), _out_size(x, size, strides, padding)
 
         def transform():
-            transforms = winograd.widest(shifts, out)
-            return winograd.transform_kernel(_blocked_kernel(kernel, strides), transforms)
+            blocks = _blocked_kernel(kernel, strides)
+            if tiled:
+                return winograd.transform_kernel(blocks, winograd.widest(shifts, out))
+            return [blocks]
 
-        suits = _suits_winograd(x, kernel, strides, padding, _LEAST_TILES_PREPARED)
-        points = _prepared(self, transform, suits and not self.by_frame)
+        tiled = _suits_winograd(x, kernel, strides, padding, _LEAST_TILES_PREPARED)
+        # Without a stride there is nothing to prepare for one product.
+        points = _prepared(self, transform, tiled or max(strides) > 1)
         if points is None:
-            conv = (_CONV_FRAMES if self.by_frame else _CONV)[implementation()]
-            return conv(x, kernel, strides, padding)
+            return _CONV[implementation()](x, kernel, strides, padding)
+        if len(points) == 1:
+            return _column_product(x, points[0], size, strides, padding)
         blocks = _blocked_input(x, size, strides, padding)
         transforms, zeros = winograd.widest(shifts, out), [0 for _ in size]
         return winograd.apply(blocks, points, transforms, zeros, out)

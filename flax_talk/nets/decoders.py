@@ -27,7 +27,7 @@ _WHOLE_BLOCKS = 2
 """Blocks that see all frames at once: their kernels are larger than their pictures."""
 
 _CHUNK_BYTES = 2 * 2**20
-"""Of the largest input of a block, of the frames of a clip that are decoded at a time."""
+"""Of the largest input of a block, for the frames that are decoded at a time."""
 
 _UPSAMPLED = 4
 """Blocks that double the picture, before the last layer does."""
@@ -73,7 +73,7 @@ class FrameDecoder(nn.Module):
         used = skips[: -self.num_skips - 1 : -1]
         fixed = [self._conv(2 * i + 1, skip) for i, skip in enumerate(used)]
         largest = max(skip[0].size * skip.dtype.itemsize for skip in used)
-        count = max(1, _CHUNK_BYTES // largest)
+        count = max(1, _CHUNK_BYTES // (b * largest))
         whole = train or self.is_initializing() or self.is_mutable_collection(PREPARED)
         if whole or implementation() != "cpu" or t <= count:
             x = self._blocks(x, fixed, 0, len(fixed), train)
