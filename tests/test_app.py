@@ -1,6 +1,5 @@
 """The page in a real browser: upload, make, play, download, and what goes wrong; nothing else."""
 
-import os
 import shutil
 import socket
 import wave
@@ -17,7 +16,7 @@ from input_pipeline import media
 
 SECONDS = 0.48
 TAKE_BACK = {"image": "Remove Image", "audio": "Clear", "video": "Clear"}
-PATIENCE = int(os.environ.get("PATIENCE", 240_000))
+PATIENCE = 240_000
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +137,6 @@ def test_a_still_and_a_voice_become_a_video_to_play_and_keep(
     page.locator("#animate").click()
     seconds, width, height = play(page, "animated")
     assert (width, height) == (96, 128) and abs(seconds - SECONDS) < 0.05
-    if "FLAX_TALK_SCREENSHOT" in os.environ:
-        page.screenshot(path=os.environ["FLAX_TALK_SCREENSHOT"])
     with page.expect_download() as download:
         page.locator("#animated").get_by_label("Download").click()
     download.value.save_as(tmp_path / "kept.mp4")
