@@ -41,18 +41,32 @@ def follow(monkeypatch, tmp_path):
     return do
 
 
-def test_add_a_system(follow, monkeypatch, tmp_path, rendered_data):
+@pytest.fixture
+def kept():
+    """Notes tables, which other modules hold too, and puts back what is in them."""
+    before = []
+
+    def keep(table):
+        before.append((table, dict(table)))
+
+    yield keep
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
+
+
+def test_add_a_system(follow, kept, tmp_path, rendered_data):
     (tmp_path / "data").symlink_to(rendered_data)
-    monkeypatch.setattr(systems, "_SYSTEMS", dict(systems._SYSTEMS))
+    kept(systems._SYSTEMS)
     names = follow("add_a_system.md")
     assert names["video"].shape == (25, 128, 96, 3) and names["scores"]["finished"]
     # It has learned: with the weights it starts with the video is the still.
     assert (names["video"] != names["still"]).any()
 
 
-def test_add_a_data_set(follow, monkeypatch, tmp_path):
-    monkeypatch.setattr(datasets, "_BUILDERS", dict(datasets._BUILDERS))
-    monkeypatch.setitem(faces.DETECTORS, "dlib", WholeFace)
+def test_add_a_data_set(follow, kept, monkeypatch, tmp_path):
+    kept(datasets._BUILDERS)
+    monkeypatch.setattr(faces, "get_detector", lambda name: WholeFace())
     random = np.random.default_rng(0)
     for name in ("anna_1", "anna_2", "berta_1"):
         frames = random.integers(60, 200, (10, 48, 48, 3), np.uint8)
@@ -64,9 +78,9 @@ def test_add_a_data_set(follow, monkeypatch, tmp_path):
     assert (tmp_path / "sheet.png").exists()
 
 
-def test_add_a_metric(follow, monkeypatch, tmp_path):
-    monkeypatch.setattr(measures, "FAMILIES", dict(measures.FAMILIES))
-    monkeypatch.setattr(measures, "COLUMNS", dict(measures.COLUMNS))
+def test_add_a_metric(follow, kept, tmp_path):
+    kept(measures.FAMILIES)
+    kept(measures.COLUMNS)
     sound = np.zeros(10 * RATE // 25, np.float32)
     for folder, value in (("real", 100), ("mine", 151)):
         frames = np.full((10, 64, 48, 3), value, np.uint8)

@@ -348,7 +348,7 @@ def test_stills_are_aligned_to_the_mean_face(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setitem(faces.DETECTORS, "known", lambda: lambda image: [face])
     cv2.imwrite(str(tmp_path / "still.png"), image[..., ::-1])
     data = load_config(checkpoint).data
-    crop = animate._aligned_still(tmp_path / "still.png", "known", data)
+    crop = animate.aligned_still(tmp_path / "still.png", "known", data)
     target = np.float32(draw_file((64, 32), 50_000, 2500)["mean_face"][STABLE])
     expected, moved, _ = faces.align(image[None], landmarks[None], (64, 32), target)
     np.testing.assert_allclose(moved[0, STABLE], target, atol=1e-3)
