@@ -38,6 +38,14 @@ DRAWN_SIZE = (64, 32)
 DRAWN_RATE = 50_000
 
 
+# Files whose tests take minutes: first, so that no worker waits for another at the end.
+LONGEST = ("test_loop", "test_ablation", "test_app", "test_dub", "test_step", "test_evaluate")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def real_media() -> Path:
     """Folder with real recordings (`grid/s26/*.mpg` and so on), which are not in the repository."""
