@@ -71,7 +71,9 @@ def dubbed(files, monkeypatch):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="pip install 'flax-talk[browser]'"
+    )
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
@@ -162,7 +164,7 @@ def test_mistakes_are_sentences(page, files):
 def test_a_file_that_is_no_picture_is_a_sentence(page, files):
     give(page, "animate", image=files / "broken.png", audio=files / "speech.wav")
     page.locator("#animate").click()
-    message = page.get_by_text("broken.png: not an image file: give a JPEG or PNG")
+    message = page.get_by_text("broken.png: cannot be read as video or audio")
     message.wait_for()
     assert "/" not in message.inner_text()
 

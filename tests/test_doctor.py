@@ -46,7 +46,7 @@ def test_what_is_missing_says_what_to_install(monkeypatch):
 
 def test_extras_are_those_of_the_package():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    offered = set(project["optional-dependencies"]) - {"test", "bench", "dlib", "speech"}
+    offered = set(project["optional-dependencies"]) - {"test", "bench", "browser", "dlib", "speech"}
     assert set(doctor.EXTRAS) == offered
 
 

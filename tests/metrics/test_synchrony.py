@@ -103,7 +103,7 @@ def test_equal_embeddings_are_in_sync_by_padding_only():
 CHECKPOINT = Path(flax_talk.__file__).parent / "checkpoints" / "syncnet"
 
 
-@pytest.mark.parametrize("speaker", ["s26", "s31"])
+@pytest.mark.parametrize("speaker", [pytest.param("s26", marks=pytest.mark.soak), "s31"])
 def test_the_judge_that_ships_measures_shifts_of_real_clips(real_media, speaker):
     """The sound of people whom it has not seen, early and late by up to ten frames.
 

@@ -258,6 +258,7 @@ def test_early_stopping_counts_validations_without_a_better_one():
         _judge(loop.ConfigDict(dict(metric="wer", mode="min")), {"best": None}, {"psnr": 1.0}, 1)
 
 
+@pytest.mark.soak
 def test_overfits_one_real_clip(real_media, make_tiny):
     """The full step, all discriminators on, halves the lower-half L1 of a real clip."""
     import cv2
