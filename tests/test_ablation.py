@@ -34,6 +34,7 @@ def words(drawn_data, tmp_path):
     ]
 
 
+@pytest.mark.soak
 def test_rows_are_trained_and_measured_beside_the_published_ones(words, tmp_path, capsys):
     assert cli.main([*words, "--json"]) == 0
     captured = capsys.readouterr()

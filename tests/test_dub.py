@@ -109,6 +109,7 @@ def test_what_is_kept_is_not_worked_out_again(given, tmp_path, monkeypatch):
         dub.dub_files(**given, keep=keep, seed=3)
 
 
+@pytest.mark.soak
 def test_a_renderer_learns_the_face_of_its_target(scene, checkpoints):
     frames, landmarks, _ = scene
     model = dub.load(checkpoints / "renderer", get_system("video_renderer"))

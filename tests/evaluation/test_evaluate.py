@@ -46,6 +46,7 @@ def run(drawn_data, make_tiny, tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
+@pytest.mark.soak
 def test_rows_are_the_system_the_still_and_the_real_videos(run, tmp_path):
     result = evaluate(run, split="s1[:5]+s2", out=tmp_path / "out", metrics=METRICS)
     assert (result["system"], result["step"], result["clips"]) == ("temporal_gan_2019", 7, 8)
@@ -71,6 +72,7 @@ def test_rows_are_the_system_the_still_and_the_real_videos(run, tmp_path):
     assert {"frames.png", "flow.png", "motion.png", "difference.png"} == drawn
 
 
+@pytest.mark.soak
 def test_means_over_videos_and_over_frames_are_named_apart(run):
     """The still's rows, worked out in NumPy clip by clip."""
     result = evaluate(run, split="s2", metrics=["psnr", "psnr_frame"])["rows"]["still"]
@@ -121,6 +123,7 @@ def test_a_stopped_evaluation_goes_on_and_a_new_measure_is_added(run, tmp_path, 
         evaluate(run, split="s1", out=tmp_path / "out", metrics=METRICS)
 
 
+@pytest.mark.soak
 def test_noise_does_not_depend_on_the_batch(run):
     one, two = (evaluate(run, split="s1", batch_size=n, metrics=["l1_lower"]) for n in (4, 8))
     l1 = [result["rows"]["generated"]["l1_lower"] for result in (one, two)]

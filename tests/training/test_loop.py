@@ -28,6 +28,7 @@ def records(workdir: Path, prefix: str) -> dict[int, dict[str, float]]:
     return {line["step"]: line for line in lines if any(k.startswith(prefix) for k in line)}
 
 
+@pytest.mark.soak
 def test_run_leaves_metrics_samples_and_checkpoints_then_resumes_bit_for_bit(config, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     scores = train_and_evaluate(config, whole)
