@@ -1,6 +1,6 @@
 """Draws the networks of a system, their layers' shapes and what flows between them, from the code.
 
-    python scripts/draw_architecture.py --config configs/temporal_gan_2019_grid.py \\
+    python scripts/draw_architecture.py --config temporal_gan_2019_grid \\
         --out docs/pictures/architecture_temporal_gan_2019.png
 
 The losses of the config are traced without being computed: every layer that is called tells its
@@ -49,7 +49,7 @@ class Tracer:
     """
 
     def __init__(self, players: dict[str, nn.Module], composed: tuple[str, ...]) -> None:
-        self.layers: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self.layers: dict[str, list[tuple[str, tuple[int, ...]]]] = defaultdict(list)
         self.kinds: dict[str, str] = {}
         self._names = {type(module).__name__: name for name, module in players.items()}
         self._composed = composed
@@ -170,13 +170,11 @@ def draw(tracer: Tracer, edges: set[tuple[str, str]]) -> Figure:
     for source, name in sorted(edges):
         if source not in tracer.kinds and tracer.kinds[name] == "player":
             heard[name].append(source)
-    edges = {(a, b) for a, b in edges if a not in heard[b]}
+    edges = {(a, b) for a, b in edges if a not in heard.get(b, ())}
     names = [*sorted({a for a, _ in edges} - set(tracer.kinds)), *tracer.kinds]
     lines = {name: _lines(tracer.layers.get(name, [])) for name in names}
     for name, sources in heard.items():
-        lines[name] = (
-            [("of the batch", ", ".join(sources)), *lines[name]] if sources else lines[name]
-        )
+        lines[name] = [("of the batch", ", ".join(sources)), *lines[name]]
     heights = {name: LINE * (len(lines[name]) + 1) + EDGE for name in names}
     columns = _columns(names, edges)
     height = max(sum(heights[name] + GAP for name in column) for column in columns) + GAP
