@@ -291,9 +291,10 @@ def make_loader(
             "choose a multiple"
         )
     clips = (_training_clips if train else _evaluation_clips)(source, data_config, seed)
-    # Shared last: the global batch is the same for any number of processes.
-    share = clips[process_index::process_count]
-    batches = share.batch(batch_size // process_count, drop_remainder=True)
+    # Shared last, in runs of neighbours: one behind the other, the processes' parts of a batch are
+    # the batch of one process, in its order.
+    parts = clips.batch(batch_size // process_count, drop_remainder=True)
+    batches = parts[process_index::process_count]
     options = grain.ReadOptions(
         num_threads=data_config.prefetch, prefetch_buffer_size=data_config.prefetch
     )

@@ -19,7 +19,6 @@ from logging import Filter, LogRecord
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -30,6 +29,7 @@ from ml_collections import ConfigDict
 from flax_talk.errors import UserError
 from flax_talk.interop.array_files import check_finite, read_npz
 from flax_talk.systems import generating_players
+from flax_talk.training import parallel
 from flax_talk.training.step import TrainState
 
 CONFIG_FILE = "config.json"
@@ -65,7 +65,8 @@ class Checkpoints:
         What fails is logged in one line, at the next call of `save`, `report` or `settle`.
 
         Args:
-            iterator: the loader's, whose next batch is the next to train on.
+            iterator: the loader's, whose next batch is the next to train on; its place is the same
+                in every process.
             progress: plain values of the loop, for example of early stopping.
         """
         step = int(state.step)
@@ -74,7 +75,7 @@ class Checkpoints:
             return
         saved = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            data=grain.checkpoint.CheckpointSave(iterator),
+            data=ocp.args.JsonSave(iterator.get_state()),
             progress=ocp.args.JsonSave(progress),
         )
         self._newest.save(step, saved, _checksums(state))
@@ -91,7 +92,7 @@ class Checkpoints:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         wanted = ocp.args.Composite(
             state=ocp.args.StandardRestore(target),
-            data=grain.checkpoint.CheckpointRestore(iterator),
+            data=ocp.args.JsonRestore(),
             progress=ocp.args.JsonRestore(),
         )
         damaged: dict[int, str] = {}
@@ -99,6 +100,7 @@ class Checkpoints:
             try:
                 restored = self._newest.manager.restore(step, args=wanted)
                 _check(self._newest.manager, step, _checksums(restored["state"]))
+                iterator.set_state(restored["data"])
             except Exception as error:  # Damaged files can fail in any way.
                 damaged[step] = _reason(error)
                 continue
@@ -202,6 +204,7 @@ class _Saves:
             folder.mkdir(exist_ok=True)
             shutil.rmtree(folder / str(step), ignore_errors=True)
             (self._folder / str(step)).rename(folder / str(step))
+        parallel.wait_for_all(f"{step} set aside")
         self.manager.reload()
 
 

@@ -56,7 +56,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     system = get_system(config.system)
     share = dict(process_index=jax.process_index(), process_count=jax.process_count())
     if config.data.prepare:
-        prepare(f"{config.data.dataset}:{config.data.builder_config}", config.data.data_dir)
+        _prepare(config.data)
     source = open_source(config.data, "train")
     loader = make_loader(source, config.data, train=True, seed=config.seed, **share)
     steps_per_epoch = max(
@@ -83,7 +83,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     progress: dict[str, Any] = {"best": None, "best_step": 0, "since_best": 0, "stopped": False}
     if saved.latest_step is not None:
         state, progress = saved.restore(state, iterator)
-        print(f"{workdir}: going on from step {int(state.step)} of {total}")
+        if jax.process_index() == 0:
+            print(f"{workdir}: going on from step {int(state.step)} of {total}")
     elif config.train.initialize_from:
         state = parallel.replicate(mesh, _initialize(state, config.train.initialize_from))
     writer = Writer(workdir) if jax.process_index() == 0 else None
@@ -111,7 +112,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
         # What is not in the folder is not the best.
         return judged if not is_best or saved.save_best(state) else progress | {"validated": step}
 
-    bar = tqdm(total=total, initial=step, desc=config.system, unit="step", smoothing=0.05)
+    look = dict(desc=config.system, unit="step", smoothing=0.05, disable=jax.process_index() > 0)
+    bar = tqdm(total=total, initial=step, **look)
     with sigterm, bar, contextlib.ExitStack() as stack:
         if writer:
             stack.callback(writer.close)
@@ -186,6 +188,17 @@ def _initialize(state: steps.TrainState, workdir: str) -> steps.TrainState:
     return state.replace(
         params={**state.params, **params}, batch_stats={**state.batch_stats, **stats}
     )
+
+
+def _prepare(data: ConfigDict) -> None:
+    """Prepares the data set; of several processes the first goes ahead, and the others find what
+    it has made, or make their own on disks that it does not see."""
+    name = f"{data.dataset}:{data.builder_config}"
+    if jax.process_index() == 0:
+        prepare(name, data.data_dir)
+    parallel.wait_for_all("prepared")
+    if jax.process_index() > 0:
+        prepare(name, data.data_dir)
 
 
 def _claim(config: ConfigDict, workdir: Path) -> None:

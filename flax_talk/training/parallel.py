@@ -2,20 +2,71 @@
 
 A function written per device, with collectives over the axis `data`, is compiled for all
 devices by `jax.shard_map` (the default) or `jax.pmap`. The state is the same on every device
-and each gets its slice of the batch; several processes each bring their own slice.
+and each gets its slice of the batch; several processes, on one host or many, each bring their own
+slice.
 """
 
+import importlib.util
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from flax_talk.errors import UserError
 
 AXIS = "data"
+
+
+_TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+"""What Slurm's `srun` and Open MPI's `mpirun` call the number of processes."""
+
+
+def join(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the other processes of a run; to be called before anything asks for devices.
+
+    What is not given comes from `JAX_COORDINATOR_ADDRESS`, `NUM_PROCESSES` and `PROCESS_ID`, else
+    from what started the processes: a TPU slice, Slurm, Open MPI. Where there is none of these, or
+    `num_processes` is 1, this process is alone.
+
+    Args:
+        coordinator: HOST:PORT of process 0, a port that is free there.
+        num_processes: of the run.
+        process_id: number of this one, from 0.
+
+    Raises:
+        UserError: the processes do not find each other, or something is missing.
+    """
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if num_processes is None and "NUM_PROCESSES" in os.environ:
+        num_processes = int(os.environ["NUM_PROCESSES"])
+    if process_id is None and "PROCESS_ID" in os.environ:
+        process_id = int(os.environ["PROCESS_ID"])
+    started_together = importlib.util.find_spec("libtpu") is not None or any(
+        int(os.environ.get(name, 1)) > 1 for name in _TASKS
+    )
+    if num_processes == 1 or not (coordinator or started_together):
+        return
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the processes of the run do not find each other ({' '.join(str(error).split())}): "
+            "give --coordinator, --num_processes and --process_id, or --num_processes 1 for this "
+            "process alone"
+        ) from error
+
+
+def wait_for_all(what: str) -> None:
+    """Returns once every process has called it with the same `what`."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def make_mesh() -> Mesh:

@@ -192,8 +192,8 @@ def test_processes_share_the_batches_of_one():
     whole = batches(6, batch_size=4)
     shares = [batches(6, batch_size=4, shard=(index, 2)) for index in range(2)]
     for batch, first, second in zip(whole, *shares, strict=True):
-        assert_equal([{name: value[0::2] for name, value in batch.items()}], [first])
-        assert_equal([{name: value[1::2] for name, value in batch.items()}], [second])
+        assert_equal([{name: value[:2] for name, value in batch.items()}], [first])
+        assert_equal([{name: value[2:] for name, value in batch.items()}], [second])
     with pytest.raises(UserError, match="batch_size 3"):
         batches(1, batch_size=3, shard=(0, 2))
 
@@ -218,9 +218,10 @@ def test_evaluation_has_each_clip_once_in_order(count):
         for index in range(count)
     ]
     assert [len(share) for share in shares] == [2] * count
-    # Interleaving the shares gives the clips in order.
-    clips = np.stack([np.concatenate([clip_numbers(b) for b in s]) for s in shares], 1).ravel()
-    masks = np.stack([np.concatenate([b["mask"] for b in s]) for s in shares], 1).reshape(8, 8)
+    # The shares of each batch, one behind the other, are the clips in order.
+    parts = [part for batch in zip(*shares, strict=True) for part in batch]
+    clips = np.concatenate([clip_numbers(part) for part in parts])
+    masks = np.concatenate([part["mask"] for part in parts])
     np.testing.assert_array_equal(clips[:5], range(5))
     np.testing.assert_array_equal(masks.sum(1), [8, 7, 8, 5, 3, 0, 0, 0])
     assert masks[1].tolist() == [True] * 7 + [False]

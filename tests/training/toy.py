@@ -1,9 +1,10 @@
 """A system of two small players, a generator in name and a discriminator: compiled at once.
 
-Run as a program, `toy.py DATA_DIR WORKDIR STEPS`, it trains on the drawn clips of the tests in a
-process of its own, to be killed.
+Run as a program, `toy.py DATA_DIR WORKDIR STEPS [FIELDS]`, it trains on the drawn clips of the
+tests in a process of its own, to be killed, or one of several; FIELDS, as JSON, change the config.
 """
 
+import json
 import sys
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from configs import common
-from flax_talk.training import loop
+from flax_talk.training import loop, parallel
 
 PLAYERS = ("generator", "frame_discriminator")
 
@@ -72,9 +73,12 @@ def get_config(data_dir: str, steps: int) -> ConfigDict:
     return config
 
 
-def main(data_dir: str, workdir: str, steps: str) -> None:
+def main(data_dir: str, workdir: str, steps: str, fields: str = "{}") -> None:
+    parallel.join()
     loop.get_system = lambda name: SYSTEM
-    loop.train_and_evaluate(get_config(data_dir, int(steps)), workdir)
+    config = get_config(data_dir, int(steps))
+    config.update(json.loads(fields))
+    loop.train_and_evaluate(config, workdir)
 
 
 if __name__ == "__main__":
