@@ -11,7 +11,7 @@ BENCHMARKS := generation training_step streaming batch cost startup metrics
 BENCH := .venv-bench
 RESULTS := out/benchmarks
 
-.PHONY: demo test soak bench notebooks lint clean
+.PHONY: demo test soak bench notebooks reference lint clean
 
 demo: $(READY)
 	$(BIN)/python -m flax_talk.demo --out out
@@ -25,6 +25,9 @@ soak: $(READY)
 
 notebooks: $(READY)
 	$(BIN)/jupytext --to ipynb colabs/*.py
+
+reference: $(READY)
+	$(BIN)/python scripts/list_reference.py --out docs/reference.md
 
 bench: $(BENCH)/.ready
 	@mkdir -p $(RESULTS); failed=; for name in $(BENCHMARKS); do \

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 2 for a mistake the user can mend, 130 when interrupted.
     """
     try:
-        args = _parser().parse_args(argv)
+        args = make_parser().parse_args(argv)
         args.run(args)
     except UserError as error:
         print(f"flax-talk: {' '.join(str(error).split())}", file=sys.stderr)
@@ -279,7 +279,7 @@ def _completion(args: argparse.Namespace) -> None:
         import shtab
     except ImportError as error:
         raise UserError("completion needs shtab: pip install 'flax-talk[completion]'") from error
-    print(shtab.complete(_parser(), args.shell))
+    print(shtab.complete(make_parser(), args.shell))
 
 
 def _doctor(args: argparse.Namespace) -> None:
@@ -346,7 +346,8 @@ def _positive(text: str) -> int:
     return value
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command line, with every command."""
     parser = _Parser(
         prog="flax-talk",
         description="Talking faces from speech, in JAX and Flax.",

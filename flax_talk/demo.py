@@ -8,10 +8,12 @@ espeak-ng speaks. Nothing is trained and nothing is downloaded.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from flax_talk.errors import UserError
 
@@ -35,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(out: Path, text: str = TEXT) -> list[Path]:
-    """Writes rendered.png, photograph.png and a video of each, demo_rendered.mp4 and so on.
+    """Writes rendered.png, photograph.png and a video of each, demo_rendered.mp4 and so on, and
+    demo.webp, both side by side as a moving picture without sound.
 
     Args:
         out: folder to write into.
@@ -57,7 +60,26 @@ def run(out: Path, text: str = TEXT) -> list[Path]:
         done = animate_files(still, None, video, text=text, voice=VOICES[name])
         print(f"{video}: {done.frames / done.fps:.2f} s of synthetic video", flush=True)
         videos.append(video)
+    moving_picture(videos, out / "demo.webp")
     return videos
+
+
+def moving_picture(videos: Sequence[Path], path: Path, height: int = 224) -> None:
+    """Shows videos side by side in one that pages show without a player, without sound.
+
+    Args:
+        videos: of one frame rate; what is longer than the shortest is left out.
+        path: WebP file to write.
+        height: of the picture, in pixels.
+    """
+    from input_pipeline.media import read_video
+
+    rows = []
+    for frames in zip(*(read_video(video).frames for video in videos), strict=False):
+        sizes = [(round(frame.shape[1] * height / frame.shape[0]), height) for frame in frames]
+        scaled = map(partial(cv2.resize, interpolation=cv2.INTER_AREA), frames, sizes)
+        rows.append(Image.fromarray(np.concatenate(list(scaled), axis=1)))
+    rows[0].save(path, save_all=True, append_images=rows[1:], duration=40, loop=0, quality=70)
 
 
 def rendered_still(seed: int = RENDERED_SEED) -> np.ndarray:

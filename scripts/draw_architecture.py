@@ -5,8 +5,8 @@
 
 The losses of the config are traced without being computed: every layer that is called tells its
 shape, and names on the arrays that enter and leave a network tell what reaches what. A box is a
-part of the generator, or another player. Shapes are height x width x channels, without the axes of
-clips and frames.
+named part of the generator (one of its `setup`), or a whole network. Shapes are height x width x
+channels, without the axes of clips and frames.
 """
 
 import argparse
@@ -54,18 +54,21 @@ class Tracer:
         self._names = {type(module).__name__: name for name, module in players.items()}
         self._composed = composed
         self._player = self._box = ""
-        self._known = False
+        self._has_parts = self._known = False
 
     def __call__(self, call, args, kwargs, context):
         module = context.module
         if not module.path:
             # A lifted module has a class of its own inside.
             self._player = self._names.get(type(module).__name__, self._player)
-        part = self._player in self._composed
-        opens = not self._box and len(module.path) == part
+            self._has_parts = self._player in self._composed and "setup" in vars(type(module))
+        part = self._has_parts
+        is_empty = getattr(module, "num_layers", 1) == 0
+        opens = not self._box and len(module.path) == part and not is_empty
         if opens:
             self._box = f"{self._player}: {module.path[0]}" if part else self._player
-            self.kinds[self._box] = "part" if part else "player"
+            generates = self._player in self._composed
+            self.kinds[self._box] = "part" if generates else "player"
             args, kwargs = _named((args, kwargs), f"in:{self._box}")
             self._known = self._box in self.layers
         rows = self.layers[self._box] if self._box else []

@@ -15,7 +15,7 @@ from flax_talk import cli
 
 (COMMANDS,) = (
     tuple(action.choices)
-    for action in cli._parser()._actions
+    for action in cli.make_parser()._actions
     if isinstance(action, argparse._SubParsersAction)
 )
 
@@ -60,7 +60,7 @@ def test_help_has_an_example_that_parses(command, capsys):
     for example in examples.splitlines():
         program, *words = example.split()
         assert program == "flax-talk"
-        assert cli._parser().parse_args(words).run
+        assert cli.make_parser().parse_args(words).run
 
 
 def test_help_loads_nothing_heavy():
