@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from flax_talk.errors import UserError
 from flax_talk.images import to_uint8
 from flax_talk.labelling import mark, synthetic_tags
-from flax_talk.systems import generating_players, get_system
+from flax_talk.systems import check_config, generating_players, get_system
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import faces, media
 from input_pipeline.audio import pad_chunks, resample
@@ -71,6 +71,7 @@ def load_generator(workdir: str | Path = SHIPPED) -> Generator:
             f"{workdir} holds a run of {config.system}, which generates no video: "
             "give one of a system that does, such as temporal_gan_2019"
         )
+    check_config(config, workdir)
     variables, step = load_variables(Path(workdir))
     return make_generator(config, variables, step)
 

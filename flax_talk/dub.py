@@ -32,7 +32,7 @@ from flax_talk.images import to_uint8
 from flax_talk.labelling import mark, synthetic_tags
 from flax_talk.portrait import blending, masks, retiming, smoothing, teeth
 from flax_talk.portrait import deflicker as flicker
-from flax_talk.systems import audio_to_expression, get_system, video_renderer
+from flax_talk.systems import audio_to_expression, check_config, get_system, video_renderer
 from flax_talk.systems.hearing import audio_geometry
 from flax_talk.training.checkpoints import load_config, load_variables
 from flax_talk.training.optimizers import make_optimizer
@@ -129,6 +129,7 @@ def load(workdir: str | Path | Trained, system: Any) -> Trained:
         raise UserError(f"{folder} holds {config.system}: give a checkpoint of {wanted}")
     if given:
         return workdir
+    check_config(config, workdir)
     return Trained(FrozenConfigDict(config), *load_variables(Path(workdir)), str(workdir))
 
 

@@ -27,7 +27,7 @@ from flax_talk.evaluation.measures import SHIPPED_JUDGES, Clips, Family, Footage
 from flax_talk.evaluation.validation import Evaluator, generate
 from flax_talk.interop.array_files import read_npz
 from flax_talk.metrics.action_units import read_openface
-from flax_talk.systems import get_system
+from flax_talk.systems import check_config, get_system
 from flax_talk.training import parallel
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import audio, media, text
@@ -151,6 +151,7 @@ def evaluate(
             of another evaluation.
     """
     config = load_config(Path(checkpoint))
+    check_config(config, checkpoint)
     _choose_data(config, data_dir, dataset, split)
     if batch_size:
         config.data.batch_size = batch_size

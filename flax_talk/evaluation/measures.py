@@ -36,7 +36,7 @@ from flax_talk.metrics import (
 )
 from flax_talk.metrics.perceptual import perceptual_distance
 from flax_talk.systems import action_units as units
-from flax_talk.systems import get_system, lipnet, syncnet
+from flax_talk.systems import check_config, get_system, lipnet, syncnet
 from flax_talk.training.checkpoints import load_config, load_variables
 from input_pipeline import faces
 
@@ -400,6 +400,7 @@ def _judge(path: str | Path, system):
     if get_system(config.system) is not system:
         wanted = system.__name__.rpartition(".")[2]
         raise UserError(f"{path} holds {config.system}: give a checkpoint of {wanted}")
+    check_config(config, path)
     return config, load_variables(Path(path))[0]
 
 

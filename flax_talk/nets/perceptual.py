@@ -44,6 +44,18 @@ class Vgg19Weights(NamedTuple):
     biases: dict[str, jax.Array]
 
 
+def in_deviations(weights: Vgg19Weights) -> Vgg19Weights:
+    """The same network for pixels in deviations, 58 of 255, as torchvision's sees them.
+
+    A rectifier keeps factors, so that all activations are divided by one number: those of weights
+    in Caffe's convention are about 58 times as large as torchvision's, for which papers give the
+    weights of their losses.
+    """
+    factor = 58.0 * jnp.mean(weights.scale)
+    biases = {name: bias / factor for name, bias in weights.biases.items()}
+    return weights._replace(scale=weights.scale / factor, biases=biases)
+
+
 def vgg19_features(
     weights: Vgg19Weights, images: jax.Array, names: Sequence[str]
 ) -> dict[str, jax.Array]:

@@ -24,7 +24,10 @@ batch is spread over devices.
 """
 
 import importlib
+from pathlib import Path
 from types import ModuleType
+
+from ml_collections import ConfigDict
 
 from flax_talk.errors import UserError
 
@@ -57,6 +60,24 @@ def get_system(name: str) -> ModuleType:
         known = ", ".join(sorted(_SYSTEMS))
         raise UserError(f"no system is named {name!r}: set config.system to one of {known}")
     return importlib.import_module(f"flax_talk.systems.{_SYSTEMS[name]}")
+
+
+def check_config(config: ConfigDict, path: str | Path) -> None:
+    """Raises UserError where the config of a checkpoint lacks what its system needs.
+
+    Args:
+        config: of `load_config`.
+        path: of the checkpoint, to be named.
+    """
+    try:
+        get_system(config.system).players(config)
+        for name in ("image_size", "audio_rate", "video_rate", "window_seconds"):
+            config.data[name]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path}: its config.json lacks what {config.system} needs ({reason}): restore it"
+        ) from error
 
 
 def generating_players(name: str) -> tuple[str, ...]:

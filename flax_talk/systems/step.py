@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from flax_talk.errors import UserError
 from flax_talk.interop.vgg19 import load_vgg19
-from flax_talk.nets.perceptual import Vgg19Weights
+from flax_talk.nets.perceptual import Vgg19Weights, in_deviations
 
 GENERATOR = "generator"
 
@@ -117,7 +117,7 @@ def total(
 
 
 def vgg19(config: ConfigDict) -> Vgg19Weights | None:
-    """The weights behind the perceptual loss; None if that has none.
+    """The weights behind the perceptual loss, `in_deviations`; None if that has none.
 
     Raises:
         UserError: the loss has a weight and the config no file.
@@ -135,4 +135,4 @@ def vgg19(config: ConfigDict) -> Vgg19Weights | None:
 
 @functools.cache
 def _read_vgg19(path: str) -> Vgg19Weights:
-    return load_vgg19(path)
+    return in_deviations(load_vgg19(path))

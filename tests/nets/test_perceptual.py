@@ -5,7 +5,13 @@ import pytest
 from skimage.measure import block_reduce
 
 from flax_talk.nets import perceptual
-from flax_talk.nets.perceptual import ACTIVATIONS, CONVOLUTIONS, Vgg19Weights, vgg19_features
+from flax_talk.nets.perceptual import (
+    ACTIVATIONS,
+    CONVOLUTIONS,
+    Vgg19Weights,
+    in_deviations,
+    vgg19_features,
+)
 
 CHANNELS = (4, 5, 6, 7, 8)  # of narrower blocks, which the function takes as well
 
@@ -52,6 +58,16 @@ def test_activations_equal_those_worked_out_layer_by_layer(weights):
         assert one.max() > 0
         np.testing.assert_allclose(features, one, atol=1e-4 * one.max())
     assert got["relu5_4"].shape == (2, 2, 1, 8)
+
+
+def test_activations_in_deviations_are_those_of_before_divided_by_one_number(weights):
+    weights = weights._replace(scale=np.ones(3, np.float32))
+    images = np.random.default_rng(2).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
+    before = vgg19_features(weights, images, ("relu1_1", "relu5_4"))
+    after = vgg19_features(in_deviations(weights), images, ("relu1_1", "relu5_4"))
+    for name, features in after.items():
+        assert features.max() > 0
+        np.testing.assert_allclose(58 * features, before[name], rtol=1e-4, atol=1e-4)
 
 
 def test_only_what_is_asked_for_is_computed(weights):

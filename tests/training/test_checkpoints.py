@@ -207,6 +207,20 @@ def test_a_config_that_is_none_is_one_line(tmp_path, content):
         ckpt.load_config(tmp_path)
 
 
+@pytest.mark.parametrize("field", ["generator", "data.window_seconds", "generator.code_dim"])
+def test_a_config_that_lacks_a_field_is_one_line(field):
+    config = temporal_gan_2019_grid.get_config("tiny")
+    *path, name = field.split(".")
+    part = config[path[0]] if path else config
+    if name not in part:
+        name = sorted(part)[0]
+    check_config(config, "run")
+    del part[name]
+    with pytest.raises(UserError, match="run: its config.json lacks .*: restore it") as caught:
+        check_config(config, "run")
+    assert "\n" not in str(caught.value)
+
+
 def test_config_is_read_as_written(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"system": "syncnet", "seed": 3}))
     assert ckpt.load_config(tmp_path).seed == 3
