@@ -13,6 +13,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 """Convolutions and channels of each block; the picture is halved between blocks."""
@@ -49,9 +50,9 @@ def in_deviations(weights: Vgg19Weights) -> Vgg19Weights:
 
     A rectifier keeps factors, so that all activations are divided by one number: those of weights
     in Caffe's convention are about 58 times as large as torchvision's, for which papers give the
-    weights of their losses.
+    weights of their losses. Of arrays on the host, as they are read, and to such.
     """
-    factor = 58.0 * jnp.mean(weights.scale)
+    factor = 58.0 * np.mean(weights.scale)
     biases = {name: bias / factor for name, bias in weights.biases.items()}
     return weights._replace(scale=weights.scale / factor, biases=biases)
 
