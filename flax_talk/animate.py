@@ -303,8 +303,10 @@ def _generate(config, variables, still, rng, audio, carry):
 
 @partial(jax.jit, static_argnums=0)
 def _initial_carry(config, variables, still, rng, audio):
-    """The zeros from which a video starts: with them the first chunk is like any other."""
-    generate = partial(get_system(config.system).generate, config)
+    """Zeros, from which a video starts, and what its system remembers of the still: with them the
+    first chunk is like any other."""
+    system = get_system(config.system)
+    generate = partial(system.generate, config)
     try:
         _, carry = jax.eval_shape(generate, variables, still, audio, rng)
     except (flax.errors.FlaxError, KeyError) as error:  # lacks weights, or has others
@@ -312,4 +314,6 @@ def _initial_carry(config, variables, still, rng, audio):
             f"the weights do not fit their config ({' '.join(str(error).split())[:150]}): export "
             "the checkpoint again"
         ) from error
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)
+    carry = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), carry)
+    remember = getattr(system, "remember", None)
+    return carry | remember(config, variables, still) if remember else carry

@@ -16,6 +16,7 @@ its size; each skip is concatenated where the picture has its size, in the form 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -31,6 +32,13 @@ _CHUNK_BYTES = 2 * 2**20
 
 _UPSAMPLED = 4
 """Blocks that double the picture, before the last layer does."""
+
+
+class SkipHalves(NamedTuple):
+    """The skips' halves of the decoder's 3x3 convolutions, smallest first: of a still, for every
+    frame of its video."""
+
+    halves: tuple[jax.Array, ...]
 
 
 class FrameDecoder(nn.Module):
@@ -51,28 +59,36 @@ class FrameDecoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, latent: jax.Array, still: jax.Array, skips: Sequence[jax.Array], train: bool
-    ) -> jax.Array:
+        self,
+        latent: jax.Array | None,
+        still: jax.Array,
+        skips: Sequence[jax.Array] | SkipHalves,
+        train: bool,
+    ) -> jax.Array | SkipHalves:
         """Decodes frames.
 
         Args:
-            latent: [B, T, D].
+            latent: [B, T, D]; None for what `skips` may be replaced by in later calls.
             still: [B, H, W, 3] in [-1, 1], used by `residual` only.
             skips: the five activations of `IdentityEncoder`, largest first; each that is used
-                meets the block of its size.
+                meets the block of its size. Or what a call without `latent` has made of them.
 
         Returns:
             [B, T, H, W, channels] in [-1, 1], float32.
         """
+        if not isinstance(skips, SkipHalves):
+            used = skips[: -self.num_skips - 1 : -1]
+            skips = SkipHalves(tuple(self._conv(2 * i + 1, skip) for i, skip in enumerate(used)))
+        if latent is None:
+            return skips
+        fixed = skips.halves
         b, t, _ = latent.shape
-        _, h, w, channels = skips[-1].shape
+        _, h, w, channels = fixed[0].shape
         x = latent.reshape(b * t, -1)
         x = nn.Dense(h * w * channels, use_bias=False, dtype=self.dtype, name="Dense_0")(x)
         x = self._activate(0, x.reshape(b * t, h, w, channels), train)
         x = x.reshape(b, t, h, w, channels)
-        used = skips[: -self.num_skips - 1 : -1]
-        fixed = [self._conv(2 * i + 1, skip) for i, skip in enumerate(used)]
-        largest = max(skip[0].size * skip.dtype.itemsize for skip in used)
+        largest = max(half[0].size * half.dtype.itemsize for half in fixed)
         count = max(1, _CHUNK_BYTES // (b * largest))
         whole = train or self.is_initializing() or self.is_mutable_collection(PREPARED)
         if whole or implementation() != "cpu" or t <= count:

@@ -15,9 +15,10 @@
   the means by `summarise(config, means) -> {name: value}`.
 
 A module may have `prepare(config, variables) -> variables`, which works out ahead what `generate`
-would work out of its parameters in each call. It may name in `GENERATING` the players that
-`generate` needs, if those are more than the generator, or that are of use when training is over: an
-export holds no others.
+would work out of its parameters in each call, and `remember(config, variables, still) -> carry`,
+the entries of the carry that hold what it would work out of the still. It may name in `GENERATING`
+the players that `generate` needs, if those are more than the generator, or that are of use when
+training is over: an export holds no others.
 
 `rng` holds one typed key for each example of the batch, so that no number depends on how the
 batch is spread over devices.

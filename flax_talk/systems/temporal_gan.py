@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 from flax_talk import losses as terms
 from flax_talk.images import to_float
 from flax_talk.nets.convolutions import PREPARED, implementation
-from flax_talk.nets.decoders import FrameDecoder
+from flax_talk.nets.decoders import FrameDecoder, SkipHalves
 from flax_talk.nets.discriminators import (
     FrameDiscriminator,
     SequenceDiscriminator,
@@ -43,7 +43,7 @@ _PREPARED_FRAMES = 25
 """Frames that `prepare` chooses the form of the layers for."""
 
 Variables = dict[str, dict[str, Any]]
-Carry = dict[str, jax.Array]
+Carry = dict[str, Any]
 
 GENERATOR = "generator"
 FRAME = "frame_discriminator"
@@ -109,12 +109,19 @@ class Generator(nn.Module):
             train: batch statistics of the batch, not the running ones.
 
         Returns:
-            (video [B, T, H, W, 3] in [-1, 1], carry of the two GRUs after the last frame).
+            (video [B, T, H, W, 3] in [-1, 1], carry: of the two GRUs after the last frame, and
+            what `remember` makes of the still).
         """
-        carry = carry or {"content": None, "noise": None}
+        carry = carry or {"content": None, "noise": None, "identity": None}
+        identity = carry["identity"] or self.remember(still, train)
         content_code, content = self.listen(audio_windows, carry["content"], train)
-        video, noise = self.draw(still, content_code, noise, carry["noise"], train)
-        return video, {"content": content, "noise": noise}
+        video, noise = self.draw(still, content_code, noise, carry["noise"], train, identity)
+        return video, {"content": content, "noise": noise, "identity": identity}
+
+    def remember(self, still: jax.Array, train: bool = False) -> tuple[jax.Array, SkipHalves]:
+        """All of stills that their videos need: identity codes and the skips' halves."""
+        identity_code, skips = self.identify(still, train)
+        return identity_code, self.decoder(None, still, skips, train)
 
     def identify(self, still: jax.Array, train: bool = False) -> tuple[jax.Array, list[jax.Array]]:
         """The identity code [B, identity_dim] of stills, and the skips of the decoder."""
@@ -135,9 +142,10 @@ class Generator(nn.Module):
         noise: jax.Array,
         carry: jax.Array | None = None,
         train: bool = False,
+        identity: tuple[jax.Array, SkipHalves] | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """The video of `__call__` from its content code, and the carry of the noise's GRU."""
-        identity_code, skips = self.identify(still, train)
+        identity_code, skips = identity or self.remember(still, train)
         noise_code, carry = self.noise(noise, carry)
         identity_code = jnp.broadcast_to(
             identity_code[:, None], (*content_code.shape[:2], self.identity_dim)
@@ -413,6 +421,18 @@ def generate(
     if scale != 127.5:
         video = (video + 1) * (scale / 127.5) - 1
     return video, {**carry, "frame": start + t}
+
+
+def remember(config: ConfigDict, variables: Variables, still: jax.Array) -> Carry:
+    """What a carry of `generate` holds of the still alone, so that a stream looks at it once.
+
+    Args:
+        variables: of `init`; only the generator's are used.
+        still: [B, H, W, 3], uint8 or float in [-1, 1].
+    """
+    generator = players(config)[GENERATOR]
+    arrays = generator.apply(variables[GENERATOR], to_float(still), method="remember")
+    return {"identity": arrays}
 
 
 def prepare(config: ConfigDict, variables: Variables) -> Variables:

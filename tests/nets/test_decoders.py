@@ -99,9 +99,12 @@ def test_a_convolution_split_over_frame_and_skip_is_that_of_their_concatenation(
     def run(variables, latent, skips):
         video = decoder.apply(variables, latent, still, skips, train=False)
         repeated = [jnp.repeat(skip, t, axis=0) for skip in skips]
-        return video, naive(variables, latent.reshape(b * t, -1), repeated)
+        halves = decoder.apply(variables, None, still, skips, train=False)
+        later = decoder.apply(variables, latent, still, halves, train=False)
+        return video, later, naive(variables, latent.reshape(b * t, -1), repeated)
 
-    video, expected = run(variables, latent, skips)
+    video, later, expected = run(variables, latent, skips)
+    np.testing.assert_allclose(later, video, atol=1e-6)
     assert video.shape == (b, t, 64, 32, 3)
     np.testing.assert_allclose(video, np.reshape(expected, video.shape), atol=1e-5)
     assert 0.01 < np.abs(video).max() < 1
