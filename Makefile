@@ -7,7 +7,9 @@ READY := $(VENV)/.ready
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
 # Benchmarks of speed, each a script in benchmarks/ that takes --out and prints Markdown.
-BENCHMARKS := generation training_step streaming batch cost startup metrics
+BENCHMARKS := generation training_step streaming batch cost startup metrics scaling
+ARGS_streaming := --full --minutes 10
+ARGS_batch := --rows 12 --single 2
 BENCH := .venv-bench
 RESULTS := out/benchmarks
 
@@ -30,12 +32,13 @@ reference: $(READY)
 	$(BIN)/python scripts/list_reference.py --out docs/reference.md
 
 bench: $(BENCH)/.ready
-	@mkdir -p $(RESULTS); failed=; for name in $(BENCHMARKS); do \
-	  echo "== $$name"; \
-	  $(BENCH)/bin/python benchmarks/$$name.py --out $(RESULTS)/$$name.json \
+	@mkdir -p $(RESULTS); failed=; measure() { \
+	  name=$$1; shift; echo "== $$name"; \
+	  $(BENCH)/bin/python benchmarks/$$name.py "$$@" --out $(RESULTS)/$$name.json \
 	    > $(RESULTS)/$$name.md || failed="$$failed $$name"; \
 	  cat $(RESULTS)/$$name.md; \
-	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+	}; $(foreach name,$(BENCHMARKS),measure $(name) $(ARGS_$(name));) \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 lint: $(READY)
 	$(BIN)/ruff check .
