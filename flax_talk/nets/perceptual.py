@@ -13,6 +13,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 """Convolutions and channels of each block; the picture is halved between blocks."""
@@ -38,10 +39,10 @@ class Vgg19Weights(NamedTuple):
         biases: float32 [O] by the same names.
     """
 
-    mean: jax.Array
-    scale: jax.Array
-    kernels: dict[str, jax.Array]
-    biases: dict[str, jax.Array]
+    mean: np.ndarray
+    scale: np.ndarray
+    kernels: dict[str, np.ndarray]
+    biases: dict[str, np.ndarray]
 
 
 def vgg19_features(

@@ -16,7 +16,8 @@ content code, and frames as changes of the still, for runs too short to find the
 alone.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -111,9 +112,9 @@ class Generator(nn.Module):
         Returns:
             (video [B, T, H, W, 3] in [-1, 1], carry of the two GRUs after the last frame).
         """
-        carry = carry or {"content": None, "noise": None}
-        content_code, content = self.listen(audio_windows, carry["content"], train)
-        video, noise = self.draw(still, content_code, noise, carry["noise"], train)
+        states: Mapping[str, jax.Array | None] = carry or {"content": None, "noise": None}
+        content_code, content = self.listen(audio_windows, states["content"], train)
+        video, noise = self.draw(still, content_code, noise, states["noise"], train)
         return video, {"content": content, "noise": noise}
 
     def identify(self, still: jax.Array, train: bool = False) -> tuple[jax.Array, list[jax.Array]]:
@@ -407,7 +408,8 @@ def generate(
     noise = sample_noise(config, rng, start[:, None] + jnp.arange(t), config.generate.noise_std)
     generator = players(config)[GENERATOR]
     inputs = (to_float(still), windows, noise, carry)
-    video, carry = generator.apply(variables[GENERATOR], *inputs)
+    made = generator.apply(variables[GENERATOR], *inputs)
+    video, carry = cast(tuple[jax.Array, Carry], made)
     # Runs that were made before there was this field have the scale of `to_float`.
     scale = config.generate.get("pixel_scale", 127.5)
     if scale != 127.5:
