@@ -43,6 +43,7 @@ bench: $(BENCH)/.ready
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) $(BENCH) .cache out

@@ -214,14 +214,16 @@ def animate_files(
     if out.exists() and any(path.exists() and out.samefile(path) for path in inputs):
         raise UserError(f"{out}: would overwrite its own input: give --out another name")
     # What is quick to find wrong comes first; the weights are the slowest to read.
-    given = isinstance(checkpoint, Generator)
-    config = checkpoint.config if given else load_config(Path(checkpoint))
+    given = checkpoint if isinstance(checkpoint, Generator) else None
+    config = given.config if given else load_config(Path(checkpoint))
     fps, rate = config.data.video_rate, config.data.audio_rate
     crop = aligned_still(still, detector, config.data)
     heard, written = itertools.tee(speech_chunks(audio, text, voice, rate))
-    model = checkpoint if given else load_generator(checkpoint)
+    model = given or load_generator(checkpoint)
 
-    frames = itertools.chain.from_iterable(stream(model, crop, heard, seed, chunk_frames))
+    frames: Iterator[np.ndarray] = itertools.chain.from_iterable(
+        stream(model, crop, heard, seed, chunk_frames)
+    )
     frames = mark(frames) if visible_mark else frames
     count = media.write_video(out, frames, fps, written, rate, synthetic_tags(config.system))
     return Animation(out, count, fps, model.step)

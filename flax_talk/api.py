@@ -193,7 +193,7 @@ class Talker:
         """
         for still, audio in pairs:
             try:
-                made = self(still, audio, **options)
+                made: Video | UserError = self(still, audio, **options)
             except UserError as error:
                 made = error
             yield made

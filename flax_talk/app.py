@@ -223,7 +223,7 @@ def _inputs(face: Callable[[], Component]) -> tuple[Component, Component, Compon
 
 def _still_input() -> gr.Image:
     options = dict(sources=["upload", "webcam"], buttons=["fullscreen"], height=_HEIGHT)
-    still = gr.Image(type="filepath", label="Still", **options)
+    still: Any = gr.Image(type="filepath", label="Still", **options)
     # The file as it came: Gradio would open it, and what is wrong with it would be no sentence.
     still.preprocess = lambda payload: payload and payload.path
     return still

@@ -147,7 +147,8 @@ def read_table(table: str | Path, out_dir: str | Path, columns: Iterable[str]) -
     if unknown or columns[0] not in names:
         wrong = f"an unknown column {unknown[0]!r}" if unknown else f"no column {columns[0]}"
         raise UserError(f"{table}: {wrong}: its first line names some of {', '.join(known)}")
-    rows, writers = [], {}
+    rows: list[Row] = []
+    writers: dict[Path, int] = {}
     for number, line in enumerate(lines, 2):
         if None in line:
             raise UserError(f"{table}: row {number} has more cells than the first line has names")

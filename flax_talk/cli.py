@@ -89,8 +89,8 @@ def _animate(args: argparse.Namespace) -> None:
     if args.batch:
         from flax_talk.batch import animate_batch
 
-        done = animate_batch(args.batch, args.out_dir, jobs=args.jobs, **chosen)
-        return _print_batch(done, args.json)
+        made = animate_batch(args.batch, args.out_dir, jobs=args.jobs, **chosen)
+        return _print_batch(made, args.json)
     from flax_talk.animate import animate_files
 
     audio = sys.stdin.buffer if args.audio == "-" else args.audio
@@ -126,8 +126,9 @@ def _fit(args: argparse.Namespace) -> None:
         raise UserError("give either --video and --out, or --data")
     if (args.video is None) != (args.out is None) or (args.overlay and args.video is None):
         raise UserError("--video and --out go together, and --overlay with them")
-    from flax_talk.face_model.fitting_files import fit_data, fit_video
+    from flax_talk.face_model.fitting_files import FittedData, FittedVideo, fit_data, fit_video
 
+    done: FittedVideo | FittedData
     if args.video is not None:
         done = fit_video(args.video, args.out, args.overlay, args.detector)
         text = f"{done.path}: {done.frames} frames, error {done.error:.2f} px"
@@ -159,8 +160,8 @@ def _dub(args: argparse.Namespace) -> None:
     if args.command == "dub" and args.batch:
         from flax_talk.batch import dub_batch
 
-        done = dub_batch(args.batch, args.out_dir, jobs=args.jobs, **options)
-        return _print_batch(done, args.json)
+        made = dub_batch(args.batch, args.out_dir, jobs=args.jobs, **options)
+        return _print_batch(made, args.json)
     options |= {name: getattr(args, name) for name in ("text", "keep", "until")}
     done = dub_files(args.video, args.audio, args.out, **options)
     if args.json:

@@ -165,7 +165,7 @@ def _cache() -> Iterator[Finding]:
     import jax
 
     name = "compiled programs"
-    folder = jax.config.jax_compilation_cache_dir
+    folder = jax.config.values["jax_compilation_cache_dir"]
     if not folder:
         advice = "export JAX_COMPILATION_CACHE_DIR=~/.cache/jax, and a second run starts at once"
         yield Finding(name, False, "not kept between runs", advice)

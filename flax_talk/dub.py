@@ -122,13 +122,13 @@ def load(workdir: str | Path | Trained, system: Any) -> Trained:
     Raises:
         UserError: no run, or one of another system.
     """
-    given = isinstance(workdir, Trained)
-    config = workdir.config if given else load_config(Path(workdir))
+    given = workdir if isinstance(workdir, Trained) else None
+    config = given.config if given else load_config(Path(workdir))
     if get_system(config.system) is not system:
-        folder, wanted = workdir.workdir if given else workdir, system.__name__.rpartition(".")[2]
+        folder, wanted = given.workdir if given else workdir, system.__name__.rpartition(".")[2]
         raise UserError(f"{folder} holds {config.system}: give a checkpoint of {wanted}")
     if given:
-        return workdir
+        return given
     check_config(config, workdir)
     return Trained(FrozenConfigDict(config), *load_variables(Path(workdir)), str(workdir))
 

@@ -280,13 +280,13 @@ def tsne(codes: np.ndarray, labels: Sequence[str], seed: int = 0) -> Figure:
     # Threads would add up in an order of their own, and the map would differ each time.
     with threadpool_limits(1):
         places = TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(codes)
-    labels = np.asarray(labels, str)
-    names = list(dict.fromkeys(labels.tolist()))
+    classes = np.asarray(labels, str)
+    names = list(dict.fromkeys(classes.tolist()))
     figure, axes = _chart(600, 600)
     for i, name in enumerate(names):
         marker = _MARKERS[i // len(_COLOURS) % len(_MARKERS)]
         style = dict(s=14, marker=marker, color=_COLOURS[i % len(_COLOURS)], linewidths=0)
-        axes.scatter(*places[labels == name].T, label=name, alpha=0.8, **style)
+        axes.scatter(*places[classes == name].T, label=name, alpha=0.8, **style)
     # Only distances mean something, and only the small ones.
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     axes.spines[["top", "right"]].set_visible(True)

@@ -7,6 +7,7 @@ is named.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -122,7 +123,7 @@ def gradient_penalty(
 def total_variation(video: jax.Array) -> jax.Array:
     """Mean absolute difference of neighbouring pixels, down and across: [..., H, W, C] to [...]."""
     down, across = jnp.diff(video, axis=-3), jnp.diff(video, axis=-2)
-    return sum(jnp.abs(x).mean(axis=(-3, -2, -1)) for x in (down, across))
+    return cast(jax.Array, sum(jnp.abs(x).mean(axis=(-3, -2, -1)) for x in (down, across)))
 
 
 def unit_weights(rates: Sequence[float]) -> jax.Array:
@@ -173,4 +174,5 @@ def features_l1(features: Mapping[str, jax.Array], target: Mapping[str, jax.Arra
 
     Of each layer the mean is taken, as in `l1`.
     """
-    return sum(l1(features[name], target[name]) for name in target) / len(target)
+    total = sum(l1(features[name], target[name]) for name in target)
+    return cast(jax.Array, total / len(target))

@@ -155,7 +155,7 @@ class Labeller:
             gap / eyes if name == "AU25" else weights[list(_BLENDSHAPES[name])].mean()
             for name in ACTION_UNITS
         ]
-        return np.float32(values)
+        return np.array(values, np.float32)
 
 
 def movements(raw: np.ndarray) -> np.ndarray:

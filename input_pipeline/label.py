@@ -194,7 +194,7 @@ class _Count:
         """See `Labelling.rates`."""
         shares = {split: self._present[split] / self.frames[split] for split in self._present}
         if len(shares) > 1:
-            shares["all"] = sum(self._present.values()) / sum(self.frames.values())
+            shares["all"] = np.sum(list(self._present.values()), axis=0) / sum(self.frames.values())
         return {
             split: dict(zip(ACTION_UNITS, share.tolist(), strict=True))
             for split, share in sorted(shares.items(), key=lambda item: item[0] == "all")

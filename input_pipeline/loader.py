@@ -215,7 +215,7 @@ class _Fitted(Sequence):
         path = self._fits / f"{_text(example['id'])}.npz"
         try:
             fit = read_npz(path)
-            return example | {name: fit[name] for name in ("geometry", "expression", "pose")}
+            return {**example, **{name: fit[name] for name in ("geometry", "expression", "pose")}}
         except (UserError, KeyError) as error:
             raise self._error(path) from error
 
@@ -482,7 +482,8 @@ def _speaker_index(
     del frames
     speakers = list(data_config.speakers)
     name = _text(example["speaker"])
-    return {"speaker_index": np.int32(speakers.index(name) if name in speakers else -1)}
+    index = speakers.index(name) if name in speakers else -1
+    return {"speaker_index": np.array(index, np.int32)}
 
 
 def _text(word: bytes | str) -> str:
@@ -509,5 +510,5 @@ def _mirrored(clip: Batch) -> Batch:
         **clip,
         "still": clip["still"][:, ::-1],
         "video": clip["video"][:, :, ::-1],
-        "landmarks": points * np.float32([-1, 1]) + np.float32([width - 1, 0]),
+        "landmarks": points * np.array([-1, 1], np.float32) + np.array([width - 1, 0], np.float32),
     }

@@ -365,7 +365,7 @@ def _open(source: Source) -> Iterator[av.container.InputContainer]:
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     options = {"format_whitelist": ",".join(_CONTAINERS)}
     try:
-        with av.open(opened, options=options, metadata_errors="replace") as container:
+        with av.open(opened, "r", options=options, metadata_errors="replace") as container:
             yield container
     except UserError:
         raise
@@ -410,7 +410,8 @@ def _nearest_in_time(
             count += 1
         shown, shown_time = frame, time
     if shown is not None:
-        last = float(shown.duration * shown.time_base) if shown.duration else interval
+        unit = shown.time_base
+        last = float(shown.duration * unit) if shown.duration and unit else interval
         total = max(1, round((shown_time + min(last, LONGEST_HOLD) - zero) * fps))
         yield from itertools.repeat(shown, total - count)
 
@@ -495,8 +496,8 @@ def _encode(
     rate: int | None,
 ) -> int:
     first = next(frames)
-    fps = Fraction(fps).limit_denominator(1001)
-    video = container.add_stream("libx264", rate=fps)
+    frame_rate = Fraction(fps).limit_denominator(1001)
+    video = container.add_stream("libx264", rate=frame_rate)
     video.height, video.width = first.shape[:2]
     video.pix_fmt = "yuv420p"
     video.options = {"crf": "18"}
@@ -504,16 +505,17 @@ def _encode(
     if waveform is not None:
         pieces, rate = _encodable(waveform, rate)
         audio = container.add_stream("aac", rate=rate, layout="mono")
-        sounds = _sounds(pieces, rate, fps)
+        sounds = _sounds(pieces, rate, frame_rate)
     for index, frame in enumerate(itertools.chain([first], frames)):
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture.pts, picture.time_base = index, 1 / fps
+        picture.pts, picture.time_base = index, 1 / frame_rate
         container.mux(video.encode(picture))
         # Sound goes in along with its frame: neither stream is held back in memory.
         if waveform is not None:
             container.mux(audio.encode(next(sounds)))
-    for stream in container.streams:
-        container.mux(stream.encode(None))
+    container.mux(video.encode(None))
+    if waveform is not None:
+        container.mux(audio.encode(None))
     return index + 1
 
 
@@ -525,7 +527,7 @@ def _encodable(
     if rate is None:
         raise UserError("sound must come with its rate: give the samples per second")
     pieces = map(_mono_piece, pieces)
-    if rate in av.Codec("aac", "w").audio_rates:
+    if rate in (av.Codec("aac", "w").audio_rates or ()):
         return pieces, rate
     return resample_chunks(pieces, rate, _FALLBACK_AUDIO_RATE), _FALLBACK_AUDIO_RATE
 

@@ -168,7 +168,7 @@ class Clips:
         return self.reference.mask
 
 
-Fields = dict[str, Sequence[np.ndarray | float]]
+Fields = dict[str, np.ndarray | Sequence[np.ndarray | float]]
 """By field, one entry for each of the B clips."""
 
 Family = Callable[[Clips], Fields]

@@ -209,7 +209,7 @@ def _spread(points: np.ndarray) -> np.ndarray:
 def _padded(points: np.ndarray, frames: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """The points [length, 68, 2] of frames, the last one repeated, and mask float32 [length]."""
     shown = np.minimum(np.arange(length), len(frames) - 1)
-    return points[frames[shown]], np.float32(np.arange(length) < len(frames))
+    return points[frames[shown]], (np.arange(length) < len(frames)).astype(np.float32)
 
 
 @jax.jit

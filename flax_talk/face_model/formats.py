@@ -11,8 +11,9 @@ Nothing of these models is part of this package: their licences forbid it.
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -110,8 +111,8 @@ def load_bfm2017(path: str | Path, landmarks: str | Path | Sequence[int]) -> Fac
         for part in ("shape", "expression")
     )
     triangles = file["shape/representer/cells"].T
-    arrays = (array * _MILLIMETRES for array in (mean, geometry, expression))
-    return _model(*arrays, triangles, landmarks, path)
+    mean, geometry, expression = (array * _MILLIMETRES for array in (mean, geometry, expression))
+    return _model(mean, geometry, expression, triangles, landmarks, path)
 
 
 def read_landmarks(source: str | Path | Sequence[int]) -> np.ndarray:
@@ -127,17 +128,18 @@ def read_landmarks(source: str | Path | Sequence[int]) -> np.ndarray:
     Raises:
         UserError: the file is missing or unreadable, or there are not 68 whole numbers.
     """
-    where = "the landmark ids"
+    where: str | Path = "the landmark ids"
+    found: Any = source
     if isinstance(source, str | Path):
         where = path = _existing(source)
         try:
             if path.suffix == ".mat":
-                source = _read_mat(path, ["keypoints"])["keypoints"] - 1
+                found = _read_mat(path, ["keypoints"])["keypoints"] - 1
             else:
-                source = np.load(path) if path.suffix == ".npy" else np.loadtxt(path)
+                found = np.load(path) if path.suffix == ".npy" else np.loadtxt(path)
         except (ValueError, OSError, EOFError) as error:
             raise UserError(f"{path}: not a file of landmark ids: {_one_line(error)}") from error
-    ids = np.asarray(source, np.float64).ravel()
+    ids = np.asarray(found, np.float64).ravel()
     if len(ids) != 68 or (ids != np.rint(ids)).any():
         raise UserError(f"{where}: {len(ids)} values, expected the 68 vertex ids of iBUG order")
     return ids.astype(np.int64)
@@ -236,7 +238,7 @@ def _read_h5(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: not an HDF5 file: {_one_line(error)}") from error
 
 
-def _check_names(path: Path, names: Sequence[str], file: object) -> None:
+def _check_names(path: Path, names: Sequence[str], file: Container[str]) -> None:
     missing = [name for name in names if name not in file]
     if missing:
         raise UserError(f"{path}: has no {', '.join(missing)}; is it another face model?")

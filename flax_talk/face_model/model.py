@@ -340,10 +340,10 @@ def _at(
     model: FaceModel, vertices: jax.Array, geometry: jax.Array, expression: jax.Array
 ) -> jax.Array:
     """`reconstruct` for some vertices [N] only."""
-    parts = (
+    mean, shapes, movements = (
         jnp.asarray(array)[vertices] for array in (model.mean, model.geometry, model.expression)
     )
-    return _shape(*parts, geometry, expression)
+    return _shape(mean, shapes, movements, geometry, expression)
 
 
 def _shape(

@@ -43,7 +43,8 @@ def load_vggvox(path: str | Path, net: VGGVox | None = None) -> dict[str, Any]:
             raise UserError(f"no layer {name} in {path}: give vggvox_ident_net.mat")
         return layers[name]
 
-    params, stats = {}, {}
+    params: dict[str, Any] = {}
+    stats: dict[str, Any] = {}
     for name in _NORMALISED:
         kernel, bias = get(name, 2)
         norm = f"bn{name[-1]}"
@@ -78,7 +79,7 @@ def _read_layers(path: str | Path) -> dict[str, list[np.ndarray]]:
         found = {}
         for layer in (entry[0, 0] for entry in layers):
             if "weights" in layer.dtype.names and layer["weights"].size:
-                arrays = [np.float64(weight) for weight in layer["weights"].ravel()]
+                arrays = [np.asarray(weight, np.float64) for weight in layer["weights"].ravel()]
                 found[str(layer["name"][0])] = arrays
     except Exception as error:  # A damaged file, or one of other contents, can fail in any way.
         raise UserError(f"{path} is no network of MatConvNet ({error})") from error

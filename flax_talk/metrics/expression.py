@@ -164,7 +164,7 @@ def score_blinks(detected: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> 
     Returns:
         See `BlinkScores`.
     """
-    errors = [np.zeros((0, 2))]
+    parts = [np.zeros((0, 2))]
     for pair in zip(detected, true, strict=True):
         ours, theirs = (np.reshape(blinks, (-1, 2)) for blinks in pair)
         last = np.minimum.outer(ours[:, 1], theirs[:, 1])
@@ -172,8 +172,8 @@ def score_blinks(detected: Sequence[np.ndarray], true: Sequence[np.ndarray]) -> 
         weights = np.where(shared > 0, shared.sum() + shared, 0)
         rows, columns = linear_sum_assignment(weights, maximize=True)
         paired = shared[rows, columns] > 0
-        errors.append(np.abs(ours[rows[paired]] - theirs[columns[paired]]))
-    errors = np.concatenate(errors)
+        parts.append(np.abs(ours[rows[paired]] - theirs[columns[paired]]))
+    errors = np.concatenate(parts)
     num_detected, num_true = (sum(len(b) for b in blinks) for blinks in (detected, true))
     start_error, end_error = errors.mean(axis=0) if len(errors) else (np.nan, np.nan)
     return BlinkScores(

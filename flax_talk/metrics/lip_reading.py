@@ -61,9 +61,10 @@ def beam(log_probs: np.ndarray, width: int) -> list[int]:
                 # A label twice in a row is two letters only with a blank in between.
                 before = in_blank if prefix[-1:] == (label,) else total
                 add((*prefix, label), 1, before + frame[label])
-        ranked = sorted(scores.items(), key=lambda item: -np.logaddexp(*item[1]))
+        ranked = sorted(scores.items(), key=lambda item: -np.logaddexp(item[1][0], item[1][1]))
         beams = {prefix: (a, b) for prefix, (a, b) in ranked[:width]}
-    return list(max(beams, key=lambda prefix: np.logaddexp(*beams[prefix])))
+    best = max(beams, key=lambda prefix: np.logaddexp(*beams[prefix]))
+    return list(best)
 
 
 def read(log_probs: np.ndarray, mask: np.ndarray, beam_width: int = 1) -> list[str]:

@@ -105,7 +105,8 @@ def _frame_cpbd(grey: np.ndarray) -> float:
             found = widths[block][widths[block] > 0]
             probability = 1 - np.exp(-((found / just_noticeable) ** _BETA))
             # The original sums a histogram in steps of a hundredth: 0.632 counts as 0.63.
-            sharp += np.count_nonzero(np.rint(100 * probability) <= round(100 * _JUST_NOTICEABLE))
+            below = np.rint(100 * probability) <= round(100 * _JUST_NOTICEABLE)
+            sharp += int(np.count_nonzero(below))
             total += found.size
     return sharp / total if total else 0.0
 

@@ -17,6 +17,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -197,7 +198,7 @@ def conv_frames_matmul(
     y = y.reshape(n, t, *y.shape[1:3], slices, features)
     y = jnp.pad(y, ((0, 0), (before, after), (0, 0), (0, 0), (0, 0), (0, 0)))
     out = t + before + after - slices + 1
-    return sum(y[:, k : k + out, :, :, k] for k in range(slices))
+    return cast(jax.Array, sum(y[:, k : k + out, :, :, k] for k in range(slices)))
 
 
 def max_pool_shifts(
@@ -342,7 +343,7 @@ def upsample_native(x: jax.Array, kernel: jax.Array) -> jax.Array:
 _CONV = {"cpu": conv_cpu, "native": conv_native}
 _CONV_FRAMES = {"cpu": conv_frames_matmul, "native": conv_native}
 _MAX_POOL = {"cpu": max_pool_shifts, "native": max_pool_native}
-_UPSAMPLE = {"cpu": upsample_cpu, "native": upsample_native}
+_UPSAMPLE: dict[str, Callable[..., jax.Array]] = {"cpu": upsample_cpu, "native": upsample_native}
 
 
 def _prepared(

@@ -16,7 +16,7 @@ its size; each skip is concatenated where the picture has its size, in the form 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -64,14 +64,14 @@ class FrameDecoder(nn.Module):
         still: jax.Array,
         skips: Sequence[jax.Array] | SkipHalves,
         train: bool,
-    ) -> jax.Array | SkipHalves:
+    ) -> jax.Array:
         """Decodes frames.
 
         Args:
-            latent: [B, T, D]; None for what `skips` may be replaced by in later calls.
+            latent: [B, T, D]; None is of use to `halves` alone.
             still: [B, H, W, 3] in [-1, 1], used by `residual` only.
             skips: the five activations of `IdentityEncoder`, largest first; each that is used
-                meets the block of its size. Or what a call without `latent` has made of them.
+                meets the block of its size. Or their `halves`.
 
         Returns:
             [B, T, H, W, channels] in [-1, 1], float32.
@@ -80,7 +80,7 @@ class FrameDecoder(nn.Module):
             used = skips[: -self.num_skips - 1 : -1]
             skips = SkipHalves(tuple(self._conv(2 * i + 1, skip) for i, skip in enumerate(used)))
         if latent is None:
-            return skips
+            return cast(Any, skips)
         fixed = skips.halves
         b, t, _ = latent.shape
         _, h, w, channels = fixed[0].shape
@@ -98,6 +98,10 @@ class FrameDecoder(nn.Module):
             x = self._blocks(x, fixed, 0, _WHOLE_BLOCKS, train)
             x = self._rest(x, fixed, count)
         return jnp.clip(still[:, None] + x, -1, 1) if self.residual else jnp.tanh(x)
+
+    def halves(self, still: jax.Array, skips: Sequence[jax.Array]) -> SkipHalves:
+        """What a call makes of the skips first; later calls of the same still may take it."""
+        return cast(SkipHalves, self(None, still, skips, False))
 
     def _activate(self, index, x, train):
         norm = batch_norm(train, self.dtype, self.axis_name, name=f"BatchNorm_{index}")

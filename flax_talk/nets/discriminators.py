@@ -103,8 +103,8 @@ class SequenceDiscriminator(nn.Module):
         if self.tanh:
             x = jnp.tanh(x)
         if self.conditional:
-            encoder = AudioEncoder(self.features, self.audio_rate, self.audio_width, **shared)
-            audio = encoder(audio_windows.reshape(b * t, -1), train)
+            listener = AudioEncoder(self.features, self.audio_rate, self.audio_width, **shared)
+            audio = listener(audio_windows.reshape(b * t, -1), train)
             x = jnp.concatenate([x, audio.reshape(b, t, -1)], axis=-1)
         outputs, _ = GRU(self.hidden, self.num_layers)(x)
         state = last_valid(outputs, mask)

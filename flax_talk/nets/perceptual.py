@@ -39,10 +39,10 @@ class Vgg19Weights(NamedTuple):
         biases: float32 [O] by the same names.
     """
 
-    mean: jax.Array
-    scale: jax.Array
-    kernels: dict[str, jax.Array]
-    biases: dict[str, jax.Array]
+    mean: np.ndarray
+    scale: np.ndarray
+    kernels: dict[str, np.ndarray]
+    biases: dict[str, np.ndarray]
 
 
 def in_deviations(weights: Vgg19Weights) -> Vgg19Weights:

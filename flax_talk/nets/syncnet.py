@@ -106,8 +106,16 @@ class SyncNet(nn.Module):
         y = self._audio(audio_windows(mfcc).reshape(b * windows, -1, mfcc.shape[-1]), train)
         return x.reshape(b, windows, -1), y.reshape(b, windows, -1)
 
-    def _layer(self, name: str, features: int, *sizes: Sequence[int]) -> _Layer:
-        return _Layer(features, *sizes, dtype=self.dtype, axis_name=self.axis_name, name=name)
+    def _layer(
+        self,
+        name: str,
+        features: int,
+        kernel_size: Sequence[int] = (),
+        strides: Sequence[int] = (),
+        padding: Sequence[int] = (),
+    ) -> _Layer:
+        shared = dict(dtype=self.dtype, axis_name=self.axis_name, name=name)
+        return _Layer(features, kernel_size, strides, padding, **shared)
 
     def _video(self, x: jax.Array, train: bool) -> jax.Array:
         """[B, T, H, W, 3] to [B (T - 4), D]."""

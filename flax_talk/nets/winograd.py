@@ -12,7 +12,7 @@ kernel, which takes as few products as the convolution; that of the input is a c
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -279,7 +279,7 @@ def _strided(steps: Sequence[int], tiles: Sequence[int]) -> Callable:
 
 def _combine(x: jax.Array, matrices: Sequence[Matrix], parts: Callable) -> _Points:
     """Weighted sums of the parts along each axis, one axis after the other."""
-    points = {(): x}
+    points: _Points = {(): x}
     for axis, matrix in enumerate(matrices):
         points = {
             (*key, i): _weighted(row, pieces)
@@ -310,7 +310,7 @@ def _weighted(weights: Sequence[float], arrays: Sequence[jax.Array]) -> jax.Arra
                 total = term if weight > 0 else -term
             else:
                 total = total + term if weight > 0 else total - term
-    return total
+    return cast(jax.Array, total)  # no row is all 0
 
 
 def _transpose(matrix: Matrix) -> Matrix:

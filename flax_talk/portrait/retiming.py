@@ -143,7 +143,7 @@ def blinking(landmarks: np.ndarray) -> np.ndarray:
     found = detect_blinks(np.asarray(eye_aspect_ratio(landmarks)))
     frames = np.arange(len(landmarks))
     inside = (frames >= found[:, :1]) & (frames <= found[:, 1:])
-    return inside.any(axis=0).astype(np.float32)
+    return np.asarray(inside.any(axis=0), np.float32)
 
 
 def _reflected(places: np.ndarray, length: int) -> np.ndarray:

@@ -103,7 +103,7 @@ def _logits(
     """Logits [B, T, 5] of each player on real clips."""
     found = {}
     for name, module in players(config).items():
-        output = module.apply(variables[name], _inputs(config, name, batch))
+        output: Any = module.apply(variables[name], _inputs(config, name, batch))
         found[name] = output[0] if name == AUDIO2AU else output
     return found
 
@@ -123,7 +123,8 @@ def classify(config: ConfigDict, variables: Variables, video: jax.Array) -> jax.
     if faces.shape[2:4] != size:
         faces = jax.image.resize(faces, (*faces.shape[:2], *size, 3), "linear")
     module = players(config)[CLASSIFIER]
-    return module.apply(variables[CLASSIFIER], terms.lower_half(faces)) > 0
+    logits: Any = module.apply(variables[CLASSIFIER], terms.lower_half(faces))
+    return logits > 0
 
 
 def unit_terms(config: ConfigDict, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:

@@ -14,8 +14,8 @@ layer that learns on real frames; recurrent layers are GRUs over codes, for an L
 convolutional recurrence; encoders and decoder are those of the temporal GAN.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -109,10 +109,10 @@ class Generator(nn.Module):
         Returns:
             (video [B, T, H, W, 3] in [-1, 1], carry of the two GRUs after the last frame).
         """
-        carry = carry or {"speech": None, "frames": None}
+        states: Mapping[str, jax.Array | None] = carry or {"speech": None, "frames": None}
         at_rest = self.landmark_reader(still, train)
-        landmarks, speech = self.speak(at_rest, cepstra, carry["speech"], train)
-        video, _, frames = self.draw(still, at_rest, landmarks, carry["frames"], train)
+        landmarks, speech = self.speak(at_rest, cepstra, states["speech"], train)
+        video, _, frames = self.draw(still, at_rest, landmarks, states["frames"], train)
         return video, {"speech": speech, "frames": frames}
 
     def speak(
@@ -185,7 +185,7 @@ class Generator(nn.Module):
         landmarks: jax.Array,
         drawing: bool = True,
         train: bool = False,
-    ) -> tuple[jax.Array, ...]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
         """What training asks for; the still's landmarks are constants for both stages.
 
         Args:
@@ -384,7 +384,8 @@ def generate(
     """
     del rng
     inputs = (to_float(still), hear(config, audio), carry)
-    return make_generator(config).apply(variables[GENERATOR], *inputs)
+    made = make_generator(config).apply(variables[GENERATOR], *inputs)
+    return cast(tuple[jax.Array, Carry], made)
 
 
 def identity_code(config: ConfigDict, variables: Variables, still: jax.Array) -> jax.Array:

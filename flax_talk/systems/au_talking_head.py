@@ -100,7 +100,7 @@ class Generator(nn.Module):
 def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Module]:
     """The modules that the config trains, by player; a loss weight of 0 leaves one out."""
     shared = dict(dtype=jnp.dtype(config.dtype), axis_name=axis_name)
-    modules = {GENERATOR: Generator(**config.generator, **shared)}
+    modules: dict[str, nn.Module] = {GENERATOR: Generator(**config.generator, **shared)}
     modules |= action_units.players(config, axis_name)
     if config.loss.adversarial > 0:
         modules[FRAME] = FrameDiscriminator(**config.frame_discriminator, **shared)
@@ -138,8 +138,8 @@ def _unit_codes(
     """f_au [B, T, D] of section 3.1, constants for whoever uses them; D is 0 without modules."""
     if AUDIO2AU not in modules:
         return windows[..., :0, 0]
-    _, codes = modules[AUDIO2AU].apply(variables[AUDIO2AU], windows)
-    return jax.lax.stop_gradient(codes)
+    heard: Any = modules[AUDIO2AU].apply(variables[AUDIO2AU], windows)
+    return jax.lax.stop_gradient(heard[1])
 
 
 def losses(
@@ -199,7 +199,7 @@ def losses(
 
     if config.loss.action_units > 0:  # Eq. 3
         frozen = jax.lax.stop_gradient(variables[CLASSIFIER])
-        logits = modules[CLASSIFIER].apply(frozen, terms.lower_half(fake_frames))
+        logits: Any = modules[CLASSIFIER].apply(frozen, terms.lower_half(fake_frames))
         true = gather_time(action_units.labels(config, batch), index)
         each = action_units.unit_terms(config, logits, true)
         generator["action_units"] = mean(sum(each.values()), valid)
@@ -251,5 +251,6 @@ def generate(
     codes = _unit_codes(modules, variables, windows)
     content = None if carry is None else carry["content"]
     inputs = (to_float(still), windows, codes, content)
-    video, content = modules[GENERATOR].apply(variables[GENERATOR], *inputs)
+    made: Any = modules[GENERATOR].apply(variables[GENERATOR], *inputs)
+    video, content = made
     return video, {"content": content}

@@ -13,7 +13,7 @@ are means over the 20 of the mouth, in pixels of the aligned crop, where the pap
 the baseline's landmarks are in those pixels, too. A judge: it draws nothing.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -45,7 +45,9 @@ def players(config: ConfigDict, axis_name: str | None = None) -> dict[str, nn.Mo
     outputs = 2 * MOUTH_POINTS
     if not predicts_landmarks(config):
         outputs = face_model.load_default().expression.shape[-1]
-    modules = {TRANSLATION: AudioToExpression(outputs, **config.audio_to_expression)}
+    modules: dict[str, nn.Module] = {
+        TRANSLATION: AudioToExpression(outputs, **config.audio_to_expression)
+    }
     if config.remove_identity:
         modules[ID_REMOVING] = IdRemoving(**config.id_removing)
         modules |= speaker_identification.players(config, axis_name)
@@ -81,8 +83,9 @@ def _translate(
     """Windows x [N, K, C] to (x' [N, K, C], [N, E]: expression, or landmarks to scale)."""
     modules = players(config)
     if config.remove_identity:
-        windows = modules[ID_REMOVING].apply(variables[ID_REMOVING], windows)
-    return windows, modules[TRANSLATION].apply(variables[TRANSLATION], windows)
+        windows = cast(jax.Array, modules[ID_REMOVING].apply(variables[ID_REMOVING], windows))
+    output = modules[TRANSLATION].apply(variables[TRANSLATION], windows)
+    return windows, cast(jax.Array, output)
 
 
 def _in_chunks(

@@ -85,7 +85,7 @@ def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Var
         batch: as the loader yields it; only shapes matter.
     """
     windows = mfcc_windows(config, batch["waveform"])[:, 0]
-    return {SPEAKER: players(config)[SPEAKER].init(rng, windows, train=False)}
+    return {SPEAKER: dict(players(config)[SPEAKER].init(rng, windows, train=False))}
 
 
 def losses(

@@ -8,7 +8,7 @@ and no separate network that sharpens the frames. The generator can be recurrent
 is not, for `flax_talk.systems.cran`.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -171,7 +171,8 @@ def generate(
     """
     del rng
     inputs = (to_float(still), hear(config, audio), carry)
-    return make_generator(config).apply(variables[GENERATOR], *inputs)
+    made = make_generator(config).apply(variables[GENERATOR], *inputs)
+    return cast(tuple[jax.Array, Carry], made)
 
 
 def identity_code(config: ConfigDict, variables: Variables, still: jax.Array) -> jax.Array:

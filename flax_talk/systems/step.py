@@ -103,7 +103,8 @@ def total(
     Returns:
         (loss by player, metrics: each loss, and each term without and with its weight).
     """
-    losses, metrics = {}, {}
+    losses: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     for player, named in terms.items():
         weighted = {
             name: weights[name] * value if player == GENERATOR else value

@@ -8,7 +8,7 @@ expectation of the paper's one false pair drawn for each true one; where of the 
 looks; and, as our people are few, random changes of light, place and voice in training.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -88,7 +88,8 @@ def init(config: ConfigDict, rng: jax.Array, batch: dict[str, jax.Array]) -> Var
         batch: as the loader yields it; only shapes matter.
     """
     module = players(config)[SYNCNET]
-    return {SYNCNET: module.init(rng, view(config, batch["video"]), batch["mfcc"], train=False)}
+    video = view(config, batch["video"])
+    return {SYNCNET: dict(module.init(rng, video, batch["mfcc"], train=False))}
 
 
 def embed(
@@ -104,9 +105,10 @@ def embed(
     Returns:
         (video [B, T - 4, D], audio [B, T - 4, D]), for `flax_talk.metrics.synchrony`.
     """
-    return players(config)[SYNCNET].apply(
+    embeddings = players(config)[SYNCNET].apply(
         variables[SYNCNET], view(config, video), mfcc, train=False
     )
+    return cast(tuple[jax.Array, jax.Array], embeddings)
 
 
 def judge(

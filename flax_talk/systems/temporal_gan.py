@@ -16,7 +16,7 @@ content code, and frames as changes of the still, for runs too short to find the
 alone.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -121,7 +121,7 @@ class Generator(nn.Module):
     def remember(self, still: jax.Array, train: bool = False) -> tuple[jax.Array, SkipHalves]:
         """All of stills that their videos need: identity codes and the skips' halves."""
         identity_code, skips = self.identify(still, train)
-        return identity_code, self.decoder(None, still, skips, train)
+        return identity_code, self.decoder.halves(still, skips)
 
     def identify(self, still: jax.Array, train: bool = False) -> tuple[jax.Array, list[jax.Array]]:
         """The identity code [B, identity_dim] of stills, and the skips of the decoder."""
@@ -415,7 +415,8 @@ def generate(
     noise = sample_noise(config, rng, start[:, None] + jnp.arange(t), config.generate.noise_std)
     generator = players(config)[GENERATOR]
     inputs = (to_float(still), windows, noise, carry)
-    video, carry = generator.apply(variables[GENERATOR], *inputs)
+    made = generator.apply(variables[GENERATOR], *inputs)
+    video, carry = cast(tuple[jax.Array, Carry], made)
     # Runs that were made before there was this field have the scale of `to_float`.
     scale = config.generate.get("pixel_scale", 127.5)
     if scale != 127.5:

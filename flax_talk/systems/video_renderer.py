@@ -107,8 +107,8 @@ def start(
         `config.view`, and `frame` [B], the number of the next one.
     """
     number = jnp.zeros(len(video), jnp.int32)
-    first = look(config, video[:, :1], mouth_landmarks[:, :1])
-    first = observe(config, *first, rng, number)
+    still, mouth = look(config, video[:, :1], mouth_landmarks[:, :1])
+    first = observe(config, still, mouth, rng, number)
     return {"seen": jnp.repeat(first, config.view.num_frames - 1, axis=1), "frame": number}
 
 
@@ -226,7 +226,8 @@ def losses(
         "reconstruction": mean(terms.l1(part(fake), part(real))),
         "total_variation": mean(terms.total_variation(part(fake))),
     }
-    total, metrics = {}, {}
+    total: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     if (weights := step.vgg19(config)) is not None:
         feel = functools.partial(vgg19_features, weights, names=config.loss.perceptual_layers)
         felt = [feel(x.reshape(-1, *x.shape[2:]).astype(config.dtype)) for x in (fake, real)]
@@ -241,11 +242,11 @@ def losses(
         def score(frames):
             return turn.apply(DISCRIMINATOR, frames.reshape(real.shape), maps).reshape(-1)
 
-        flat = [x.reshape(-1, *x.shape[2:]) for x in (real, constant)]
+        true, false = (x.reshape(-1, *x.shape[2:]) for x in (real, constant))
         values = {
             "real": mean(terms.least_squares(on_real, 1)),
             "fake": mean(terms.least_squares(on_fake, 0)),
-            "gradient_penalty": mean(terms.gradient_penalty(score, *flat, share.reshape(-1))),
+            "gradient_penalty": mean(terms.gradient_penalty(score, true, false, share.reshape(-1))),
         }
         weighted = values | {
             "gradient_penalty": config.loss.gradient_penalty * values["gradient_penalty"]

@@ -293,7 +293,7 @@ def save_exported(
     Returns:
         The path of the file with the variables.
     """
-    arrays = {"step": np.int64(step)}
+    arrays: dict[str, np.ndarray | np.int64] = {"step": np.int64(step)}
     for path, leaf in traverse_util.flatten_dict(jax.device_get(variables)).items():
         stored = np.float32 if "batch_stats" in path else dtype
         arrays["/".join(path)] = np.asarray(leaf).astype(stored)

@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 from flax_talk.training.monitors import SKIPPED
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that a step changes.
 
     Attributes:

@@ -33,6 +33,8 @@ def subject_splits(name: str) -> dict[str, dict[str, str]]:
     None for data sets whose splits are their own, and for those that are not registered.
     """
     module = _module(name)
+    if module is None:
+        return {}
     return {
         paper: {split: module.subject_split(paper, split) for split in splits}
         for paper, splits in getattr(module, "SUBJECT_SPLITS", {}).items()

@@ -51,11 +51,6 @@ class ClipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    clips: Mapping[str, Sequence[Any]]
-    """The clips by split: dataclasses with an id, in order."""
-    read_examples: Callable[[Any], Examples]
-    """The examples of a clip, each with an id; other processes unpickle it."""
-
     def __init__(
         self,
         *,
@@ -71,6 +66,16 @@ class ClipBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.runner = runner
         self.failures: list[tuple[str, str]] = []
         super().__init__(file_format="array_record", **kwargs)
+
+    @property
+    def clips(self) -> Mapping[str, Sequence[Any]]:
+        """The clips by split: dataclasses with an id, in order."""
+        raise NotImplementedError
+
+    @property
+    def read_examples(self) -> Callable[[Any], Examples]:
+        """The examples of a clip, each with an id; other processes unpickle it."""
+        raise NotImplementedError
 
     @property
     def report_path(self) -> Path:

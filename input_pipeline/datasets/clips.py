@@ -243,8 +243,9 @@ def _start_worker() -> None:
 
 def _leave_with_parent() -> None:
     # Nobody tells a worker that its parent was killed: it would wait for work for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

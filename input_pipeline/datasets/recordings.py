@@ -133,8 +133,8 @@ class Recordings(ClipBuilder, skip_registration=True):
     """
 
     corpus: ClassVar[str]
-    find_clips: ClassVar[Callable[[str | Path], dict[str, list[Clip]]]]
-    read_clip: ClassVar[Callable[[Clip, ClipOptions], dict[str, Any]]]
+    find_clips: ClassVar["staticmethod[[str | Path], dict[str, list[Any]]]"]
+    read_clip: ClassVar["staticmethod[[Any, ClipOptions], dict[str, Any]]"]
     facts: ClassVar[Mapping[str, str]]
     expected_clips: ClassVar[int] = 0
     extra_metadata: ClassVar[Mapping[str, Any]] = {}

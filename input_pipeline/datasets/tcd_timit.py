@@ -132,7 +132,7 @@ def find_clips(source: str | Path) -> dict[str, list[TcdTimitClip]]:
     Raises UserError when `source` does not exist, holds no clip, or has a damaged label file.
     """
     source = check_folder(source, "TCD-TIMIT", _LAYOUT)
-    phonemes = {}
+    phonemes: dict[tuple[int, str], Segments] = {}
     for file in sorted(source.rglob("[!.]*.mlf")):
         phonemes |= read_label_file(file)
     found: dict[int, dict[str, TcdTimitClip]] = {}

@@ -209,8 +209,8 @@ def _shell(body: np.ndarray, faces: np.ndarray, clothes: str, depth: float) -> M
     # Smoothing fills the folds but must not sink into the body.
     sunk = np.einsum("ni,ni->n", skin - flat, normals)
     flat = flat + np.maximum(sunk, 0)[:, None] * normals
-    gap = _TURTLENECK_GAP if clothes == "turtleneck" else _GAP
-    gap = gap + _LOOSE * smooth(-1.3, -2.2, flat[:, 1])
+    least = _TURTLENECK_GAP if clothes == "turtleneck" else _GAP
+    gap = least + _LOOSE * smooth(-1.3, -2.2, flat[:, 1])
     shell = flat + gap[:, None] * normals
     below = below_neckline(shell, clothes, depth)
     opaque = (below > _OPAQUE_BELOW)[local].all(axis=1)

@@ -33,7 +33,7 @@ def glasses_mesh(random: np.random.Generator, head: np.ndarray) -> Mesh:
         ear = np.array([middle[0] + side * _EAR[0], middle[1] + _EAR[1], _EAR[2]])
         pieces.append(tube(_bar(outer, ear, (side * 0.02, 0, 0)), radius, closed=False))
         inner.append(np.array([center - side * half_width * 0.97, middle[1] + 0.02, depth]))
-    pieces.append(tube(_bar(*inner, (0, 0.05, 0.02)), radius, closed=False))
+    pieces.append(tube(_bar(inner[0], inner[1], (0, 0.05, 0.02)), radius, closed=False))
     vertices, triangles = merge(pieces)
     uv = np.zeros((len(triangles), 3, 2), np.float32)
     return Mesh(vertices, triangles, uv, FRAME, np.ones(len(vertices), np.float32))

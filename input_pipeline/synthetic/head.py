@@ -53,10 +53,10 @@ def head_meshes(head: np.ndarray, hidden_ears: bool, male: bool) -> list[Mesh]:
     meshes = []
     for material, parts in _PARTS.items():
         if hidden_ears:
-            parts = [part for part in parts if part != "ears"]
+            parts = tuple(part for part in parts if part != "ears")
         chosen = model.part_mask(*parts)
-        triangles = model.triangles[chosen]
-        uv = model.uv[model.uv_triangles[chosen]]
+        triangles = np.asarray(model.triangles)[chosen]
+        uv = np.asarray(model.uv)[model.uv_triangles[chosen]]
         if material == SKIN:
             uv = skin_uv(uv)
         elif material == BODY:
@@ -136,5 +136,5 @@ def _ear_patches() -> tuple[np.ndarray, np.ndarray]:
         hub = loop[0, 0]
         loop = loop[(loop != hub).all(axis=1)]
         patches.append(np.column_stack([np.full(len(loop), hub), loop]))
-    patches = np.concatenate(patches).astype(np.int32)
-    return patches, uv[patches]
+    triangles = np.concatenate(patches).astype(np.int32)
+    return triangles, uv[triangles]

@@ -5,6 +5,8 @@ for a speaker: ambient light by shadow maps from all around, key light by some a
 direction, which gives its shadows a soft edge.
 """
 
+from typing import Any
+
 import numpy as np
 
 from input_pipeline.synthetic.meshes import draw, vertex_normals
@@ -37,7 +39,7 @@ def draw_lights(random: np.random.Generator) -> np.ndarray:
     return np.array(rows, np.float32)
 
 
-def light_access(joined: dict[str, np.ndarray | int], lights: np.ndarray) -> np.ndarray:
+def light_access(joined: dict[str, Any], lights: np.ndarray) -> np.ndarray:
     """Share of the ambient and of the key light at each vertex, float64 [N, 2], 0 to 1.
 
     Args:
@@ -62,8 +64,8 @@ def light_access(joined: dict[str, np.ndarray | int], lights: np.ndarray) -> np.
 
 
 def _unit(vector: tuple[float, float, float]) -> np.ndarray:
-    vector = np.asarray(vector, np.float64)
-    return vector / np.linalg.norm(vector)
+    array = np.asarray(vector, np.float64)
+    return array / np.linalg.norm(array)
 
 
 def _sphere(count: int) -> np.ndarray:

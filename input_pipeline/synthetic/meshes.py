@@ -5,6 +5,7 @@ Triangles are counter-clockwise seen from outside.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -47,12 +48,13 @@ class Mesh:
 
     def only(self, chosen: np.ndarray) -> "Mesh":
         """The same vertices with the triangles of a mask bool [F] alone."""
+        soft = None if self.soft is None else self.soft[chosen]
         return dataclasses.replace(
-            self, triangles=self.triangles[chosen], uv=self.uv[chosen], soft=self.soft[chosen]
+            self, triangles=self.triangles[chosen], uv=self.uv[chosen], soft=soft
         )
 
 
-def join(head: list[Mesh], trunk: Mesh, others: list[Mesh]) -> dict[str, np.ndarray | int]:
+def join(head: list[Mesh], trunk: Mesh, others: list[Mesh]) -> dict[str, Any]:
     """One mesh of all, opaque triangles before soft ones.
 
     Args:
@@ -69,10 +71,10 @@ def join(head: list[Mesh], trunk: Mesh, others: list[Mesh]) -> dict[str, np.ndar
     offsets = [0] * len(head) + [0] + starts[2:-1]
     pieces = [*head, trunk, *others]
     triangles = [mesh.triangles + k for mesh, k in zip(pieces, offsets, strict=True)]
-    materials = [np.full(len(mesh.triangles), mesh.material, np.uint8) for mesh in pieces]
+    each = [np.full(len(mesh.triangles), mesh.material, np.uint8) for mesh in pieces]
     soft = np.concatenate([mesh.soft for mesh in pieces])
     order = np.argsort(soft, kind="stable")
-    materials = np.concatenate(materials)[order]
+    materials = np.concatenate(each)[order]
     return {
         "vertices": np.concatenate([mesh.vertices for mesh in owners]).astype(np.float32),
         "head_share": np.concatenate([mesh.head_share for mesh in owners]).astype(np.float32),

@@ -574,7 +574,7 @@ def _render_frames(
 @functools.cache
 def _expression_directions() -> tuple[np.ndarray, np.ndarray]:
     """Vertices that any expression moves, int32 [M], and their directions, float32 [E, M, 3]."""
-    directions = load_default().expression
+    directions = np.asarray(load_default().expression)
     moved = np.flatnonzero(np.abs(directions).max(axis=(1, 2)) > 1e-6).astype(np.int32)
     return moved, np.ascontiguousarray(np.moveaxis(directions[moved], -1, 0))
 

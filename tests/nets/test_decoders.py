@@ -99,7 +99,7 @@ def test_a_convolution_split_over_frame_and_skip_is_that_of_their_concatenation(
     def run(variables, latent, skips):
         video = decoder.apply(variables, latent, still, skips, train=False)
         repeated = [jnp.repeat(skip, t, axis=0) for skip in skips]
-        halves = decoder.apply(variables, None, still, skips, train=False)
+        halves = decoder.apply(variables, still, skips, method="halves")
         later = decoder.apply(variables, latent, still, halves, train=False)
         return video, later, naive(variables, latent.reshape(b * t, -1), repeated)
 
