@@ -120,9 +120,18 @@ def parallelize(function: Callable, mesh: Mesh, kind: str, donate_state: bool = 
         mapped = jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
 
         def call(state, batch):
+            # `jax.pmap` knows the arrays of its own process only.
+            if jax.process_count() > 1:
+                specs = (P(), P(AXIS))
+                state, batch = multihost_utils.global_array_to_host_local_array(
+                    (state, batch), mesh, specs
+                )
             split = len(mesh.local_devices)
             batch = jax.tree.map(lambda x: x.reshape(split, -1, *x.shape[1:]), batch)
-            return mapped(state, batch)
+            tree = mapped(state, batch)
+            if jax.process_count() > 1:
+                tree = multihost_utils.host_local_array_to_global_array(tree, mesh, P())
+            return tree
 
         return call
     raise UserError(f"config.parallel={kind!r}: use 'shard_map' or 'pmap'")
