@@ -122,6 +122,9 @@ class Checkpoints:
         Returns:
             Whether it does: else the failure is logged in one line, and the best before is kept.
         """
+        if jax.process_count() > 1:
+            # Processes that save together wait for each other by names that all saves share.
+            self._newest.settle()
         checksums = {"variables": _checksum(state.variables)}
         self._best.save(int(state.step), ocp.args.StandardSave(state.variables), checksums)
         return self._best.settle()
