@@ -361,7 +361,12 @@ def load_variables(workdir: Path) -> tuple[dict[str, Any], int]:
     for name in ("best", "checkpoints"):
         if not (folder / name).is_dir():
             continue
-        with ocp.CheckpointManager(folder / name) as manager:
+        # Without them the sizes of what was saved are not known.
+        handlers: Any = ocp.StandardCheckpointHandler()
+        if name != "best":
+            plain = dict.fromkeys(("data", "progress"), ocp.JsonCheckpointHandler())
+            handlers = {"state": handlers, **plain}
+        with ocp.CheckpointManager(folder / name, item_handlers=handlers) as manager:
             for step in sorted(manager.all_steps(), reverse=True):
                 try:
                     variables = _restore_variables(manager, step, name)
@@ -376,9 +381,16 @@ def load_variables(workdir: Path) -> tuple[dict[str, Any], int]:
 
 
 def _restore_variables(manager: ocp.CheckpointManager, step: int, folder: str) -> dict[str, Any]:
+    # Arrays on the host, whatever devices and processes they were saved by.
+    def on_host(metadata):
+        return ocp.args.StandardRestore(
+            jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), metadata.tree)
+        )
+
+    metadata = manager.item_metadata(step)
     if folder == "best":
-        return manager.restore(step, args=ocp.args.StandardRestore())
-    wanted = ocp.args.Composite(state=ocp.args.StandardRestore())
+        return manager.restore(step, args=on_host(metadata))
+    wanted = ocp.args.Composite(state=on_host(metadata["state"]))
     state = manager.restore(step, args=wanted)["state"]
     return {
         player: {"params": params, "batch_stats": state["batch_stats"].get(player) or {}}
