@@ -174,9 +174,12 @@ def evaluate(
     families, left_out = measures.make_families(columns, judges, optional=not metrics)
     columns = [name for name in columns if measures.COLUMNS[name].family in families]
     families |= _codes_family(system, config, variables)
+    # What training reads besides, such as action units, generating and measuring do without.
+    config.data.features = ("mfcc",)
     source = open_source(config.data, split)
     source = Selection(source, range(min(limit or len(source), len(source))))
-    config.data.features = ("mfcc", "words") if "words" in source[0] else ("mfcc",)
+    if "words" in source[0]:
+        config.data.features = ("mfcc", "words")
     records = Records(out, {**facts, **_named(judges)}, baselines)
     clips = [f"{i:06d}" for i in range(len(source))]
     todo = [i for i, clip in enumerate(clips) if records.lacks(clip, families)]
