@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -64,9 +65,14 @@ def join(
 
 
 def wait_for_all(what: str) -> None:
-    """Returns once every process has called it with the same `what`."""
+    """Returns once every process has called it with the same `what`; an hour is the most.
+
+    They wait by the service that they found each other by, not by their devices: what reduces
+    arrays gives up after half a minute, and one may compile longer than another.
+    """
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+        everyone = set(range(jax.process_count()))
+        ocp.multihost.sync_global_processes(what, timeout=3600, processes=everyone)
 
 
 def make_mesh() -> Mesh:
