@@ -105,6 +105,20 @@ def shard_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array
     }
 
 
+def _compiled_together(jitted: Any) -> Callable:
+    """The function for arguments of one shape, which no process runs before all have compiled."""
+    compiled = None
+
+    def call(state, batch):
+        nonlocal compiled
+        if compiled is None:
+            compiled = jitted.lower(state, batch).compile()
+            wait_for_all("compiled")
+        return compiled(state, batch)
+
+    return call
+
+
 def parallelize(function: Callable, mesh: Mesh, kind: str, donate_state: bool = False) -> Callable:
     """Compiles `function(state, batch) -> tree` for all devices.
 
@@ -120,7 +134,8 @@ def parallelize(function: Callable, mesh: Mesh, kind: str, donate_state: bool = 
         mapped = jax.shard_map(
             function, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
         )
-        return jax.jit(mapped, donate_argnums=(0,) if donate_state else ())
+        jitted = jax.jit(mapped, donate_argnums=(0,) if donate_state else ())
+        return jitted if jax.process_count() == 1 else _compiled_together(jitted)
     if kind == "pmap":
         devices = list(mesh.devices.flat)
         mapped = jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)

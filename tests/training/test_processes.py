@@ -97,7 +97,7 @@ def alone(drawn_data, tmp_path_factory):
 def test_two_processes_train_as_one_and_go_on_as_one(alone, drawn_data, tmp_path):
     """Some steps of the run on 2 x 2 devices, the rest on one process with one device."""
     said = run(toy(drawn_data, tmp_path, 12), 2, 2)
-    assert load_variables(tmp_path)[1] in (8, 12)  # the best, read by one process
+    assert load_variables(tmp_path)[1] in (4, 8, 12)  # the best, read by one process
     assert "12/12" in said[0] and "step" not in said[1]  # one progress bar
     assert steps_saved(tmp_path) == 12
     run(toy(drawn_data, tmp_path), 1, 1)
