@@ -4,7 +4,7 @@
 
 The stages, sizes, losses and rates of `au_talking_head_2021_grid`, on people who are rendered
 before training starts, whose action units are known: nothing to download but the weights of VGG-19.
-Not run, but for :tiny: the others need hours, at the paper's size an accelerator.
+The small ones have been run (docs/au_talking_head_2021.md); the paper's size needs an accelerator.
 
     :audio2au          Audio-to-AU modules, from sound
     :au_classifier     AU classifier, from real frames
