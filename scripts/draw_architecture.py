@@ -54,7 +54,8 @@ class Tracer:
         self._names = {type(module).__name__: name for name, module in players.items()}
         self._composed = composed
         self._player = self._box = ""
-        self._has_parts = self._known = False
+        self._has_parts = False
+        self._seen: set[tuple[str, tuple[str, ...]]] = set()
 
     def __call__(self, call, args, kwargs, context):
         module = context.module
@@ -70,14 +71,15 @@ class Tracer:
             generates = self._player in self._composed
             self.kinds[self._box] = "part" if generates else "player"
             args, kwargs = _named((args, kwargs), f"in:{self._box}")
-            self._known = self._box in self.layers
         rows = self.layers[self._box] if self._box else []
         before = len(rows)
         out = call(*args, **kwargs)
         kind, leaf = type(module).__name__, len(rows) == before
-        if self._box and leaf and not self._known and context.method_name == "__call__":
+        place = (self._box, module.path)
+        if self._box and place not in self._seen and context.method_name == "__call__":
+            self._seen.add(place)
             shapes = [x.shape for x in jax.tree.leaves(out) if hasattr(x, "shape")]
-            if shapes and kind not in QUIET:
+            if leaf and shapes and kind not in QUIET:
                 rows.append((kind, max(shapes, key=math.prod)))
         if opens:
             out = _named(out, f"out:{self._box}")
