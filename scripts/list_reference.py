@@ -17,7 +17,8 @@ from typing import Any
 from flax_talk import cli
 
 PACKAGES = ("flax_talk", "input_pipeline")
-LEFT_OUT = ("flax_talk.checkpoints", "flax_talk.examples")
+# Data, and what needs an extra to be imported.
+LEFT_OUT = ("flax_talk.checkpoints", "flax_talk.examples", "flax_talk.app")
 HEADER = """# Reference
 
 Every command, and every public function and class by module, with the first line of what it says of

@@ -112,8 +112,8 @@ class Generator(nn.Module):
             (video [B, T, H, W, 3] in [-1, 1], carry: of the two GRUs after the last frame, and
             what `remember` makes of the still).
         """
-        carry = carry or {"content": None, "noise": None, "identity": None}
-        identity = carry["identity"] or self.remember(still, train)
+        carry = carry or {"content": None, "noise": None}
+        identity = carry.get("identity") or self.remember(still, train)
         content_code, content = self.listen(audio_windows, carry["content"], train)
         video, noise = self.draw(still, content_code, noise, carry["noise"], train, identity)
         return video, {"content": content, "noise": noise, "identity": identity}
