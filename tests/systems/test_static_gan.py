@@ -51,14 +51,13 @@ def test_a_frame_hears_its_own_window_alone_and_a_stream_equals_the_whole(
         """The largest of each frame."""
         return np.abs(np.asarray(one) - np.asarray(other)).max(axis=(0, 2, 3, 4))
 
-    # Nothing but the number of the next frame, which draws its noise, is carried on.
+    # Nothing but the number of the next frame, which draws its noise, is carried on, and the still.
     start = {"content": np.zeros((2, 0, 8)), "noise": np.zeros((2, 0, 2))}
     start["frame"] = np.zeros(2, np.int32)
     waveform = batch["waveform"]
     video, last = generate(waveform, start)
-    assert {name: state.shape for name, state in last.items()} == {
-        name: state.shape for name, state in start.items()
-    }
+    assert {*last} == {*start, "identity"}
+    assert all(last[name].shape == state.shape for name, state in start.items())
     first, carry = generate(waveform[:, : 2 * stride + window], start)
     second, carry = generate(waveform[:, 3 * stride :], carry)
     np.testing.assert_allclose(np.concatenate([first, second], axis=1), video, atol=1e-5)
