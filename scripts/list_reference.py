@@ -1,4 +1,4 @@
-"""Writes the reference: every command with its example, and every public function by module.
+"""Writes the reference: every command, and every public function by module.
 
     python scripts/list_reference.py --out docs/reference.md
 

@@ -45,16 +45,16 @@ def join(
         UserError: the processes do not find each other, or something is missing.
     """
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
-    if num_processes is None and "NUM_PROCESSES" in os.environ:
-        num_processes = int(os.environ["NUM_PROCESSES"])
-    if process_id is None and "PROCESS_ID" in os.environ:
-        process_id = int(os.environ["PROCESS_ID"])
-    started_together = importlib.util.find_spec("libtpu") is not None or any(
-        int(os.environ.get(name, 1)) > 1 for name in _TASKS
-    )
-    if num_processes == 1 or not (coordinator or started_together):
-        return
     try:
+        if num_processes is None and "NUM_PROCESSES" in os.environ:
+            num_processes = int(os.environ["NUM_PROCESSES"])
+        if process_id is None and "PROCESS_ID" in os.environ:
+            process_id = int(os.environ["PROCESS_ID"])
+        started_together = importlib.util.find_spec("libtpu") is not None or any(
+            int(os.environ.get(name, 1)) > 1 for name in _TASKS
+        )
+        if num_processes == 1 or not (coordinator or started_together):
+            return
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
         raise UserError(
