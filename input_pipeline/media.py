@@ -206,7 +206,10 @@ def read_still(path: str | Path) -> np.ndarray:
         is_image = image is not None
     if is_image:
         return read_image(path)
-    return read_video(path, max_frames=1).frames[0]
+    try:
+        return read_video(path, max_frames=1).frames[0]
+    except _NotMedia as error:
+        raise UserError(f"{path}: neither an image nor a video: give a JPEG or PNG") from error
 
 
 def write_video(
@@ -357,6 +360,10 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
+class _NotMedia(UserError):
+    """Neither video nor sound as far as the decoder can tell."""
+
+
 @contextlib.contextmanager
 def _open(source: Source) -> Iterator[av.container.InputContainer]:
     if isinstance(source, str | Path):
@@ -371,7 +378,7 @@ def _open(source: Source) -> Iterator[av.container.InputContainer]:
         raise
     except Exception as error:  # A damaged file can fail in any way.
         reason = getattr(error, "strerror", None) or error
-        raise UserError(
+        raise _NotMedia(
             f"{_name(source)}: cannot be read as video or audio ({reason}): give another file"
         ) from error
 

@@ -164,7 +164,7 @@ def test_mistakes_are_sentences(page, files):
 def test_a_file_that_is_no_picture_is_a_sentence(page, files):
     give(page, "animate", image=files / "broken.png", audio=files / "speech.wav")
     page.locator("#animate").click()
-    message = page.get_by_text("broken.png: cannot be read as video or audio")
+    message = page.get_by_text("broken.png: neither an image nor a video")
     message.wait_for()
     assert "/" not in message.inner_text()
 

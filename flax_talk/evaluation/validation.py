@@ -84,9 +84,11 @@ class Evaluator:
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        self._generate = jax.jit(functools.partial(generate, system, config))
-        self._measure = jax.jit(functools.partial(_measure, judge))
-        self._judge = jax.jit(functools.partial(_judge, system, config))
+        self._generate = parallel.jit(functools.partial(generate, system, config))
+        self._measure = parallel.jit(functools.partial(_measure, judge))
+        self._judge = parallel.jit(functools.partial(_judge, system, config))
+        # By one process, when it draws.
+        self._sample = jax.jit(functools.partial(generate, system, config))
 
     def __call__(
         self,
@@ -141,7 +143,7 @@ class Evaluator:
         """The first clips, generated on this process alone; only of a system that generates."""
         data = self._config.data
         batch = {key: value[:count] for key, value in next(iter(self._loader)).items()}
-        video = np.asarray(self._generate(jax.device_get(variables), batch, _places(batch)))
+        video = np.asarray(self._sample(jax.device_get(variables), batch, _places(batch)))
         # The waveform begins half a window before the first frame's middle.
         margin = round((data.window_seconds - 1 / data.video_rate) * data.audio_rate / 2)
         return Samples(video, batch["video"], batch["waveform"][0, margin:])

@@ -7,6 +7,7 @@ slice.
 """
 
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from flax_talk.errors import UserError
 
 AXIS = "data"
 
+_BARRIERS = itertools.count()
 
 _TASKS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 """What Slurm's `srun` and Open MPI's `mpirun` call the number of processes."""
@@ -65,14 +67,16 @@ def join(
 
 
 def wait_for_all(what: str) -> None:
-    """Returns once every process has called it with the same `what`; an hour is the most.
+    """Returns once every process has called it, in the same order of calls; an hour is the most.
 
     They wait by the service that they found each other by, not by their devices: what reduces
     arrays gives up after half a minute, and one may compile longer than another.
     """
     if jax.process_count() > 1:
         everyone = set(range(jax.process_count()))
-        ocp.multihost.sync_global_processes(what, timeout=3600, processes=everyone)
+        # No name may come twice in a run.
+        key = f"{what} {next(_BARRIERS)}"
+        ocp.multihost.sync_global_processes(key, timeout=3600, processes=everyone)
 
 
 def make_mesh() -> Mesh:
@@ -105,16 +109,20 @@ def shard_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array
     }
 
 
-def _compiled_together(jitted: Any) -> Callable:
-    """The function for arguments of one shape, which no process runs before all have compiled."""
+def jit(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` for what all processes call alike, with arguments of one shape: none runs it before
+    all have compiled it."""
+    jitted = jax.jit(function, **options)
+    if jax.process_count() == 1:
+        return jitted
     compiled = None
 
-    def call(state, batch):
+    def call(*args):
         nonlocal compiled
         if compiled is None:
-            compiled = jitted.lower(state, batch).compile()
+            compiled = jitted.lower(*args).compile()
             wait_for_all("compiled")
-        return compiled(state, batch)
+        return compiled(*args)
 
     return call
 
@@ -134,8 +142,7 @@ def parallelize(function: Callable, mesh: Mesh, kind: str, donate_state: bool = 
         mapped = jax.shard_map(
             function, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False
         )
-        jitted = jax.jit(mapped, donate_argnums=(0,) if donate_state else ())
-        return jitted if jax.process_count() == 1 else _compiled_together(jitted)
+        return jit(mapped, donate_argnums=(0,) if donate_state else ())
     if kind == "pmap":
         devices = list(mesh.devices.flat)
         mapped = jax.pmap(function, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)

@@ -259,6 +259,8 @@ def test_files_without_what_is_asked_for(tmp_path):
             with pytest.raises(UserError, match=name) as caught:
                 read(tmp_path / name)
             assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="text.mp4: neither an image nor a video"):
+        media.read_still(tmp_path / "text.mp4")
     with pytest.raises(UserError, match="4 bytes"):
         media.read_video(b"junk")
 
