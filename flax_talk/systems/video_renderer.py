@@ -331,10 +331,13 @@ def measure(
     frames = mask | ~mask.any(axis=1, keepdims=True)
     fake, _ = render(config, variables, real, batch["landmarks"][:, :, MOUTH], rng)
     still, square = jnp.broadcast_to(real[:, :1], real.shape), mouth_square(real.shape[-3:-1])
-    if not config.view.whole_face:
-        still = square.paste(square.cut(still), real)
+    videos = {"": fake, "still/": still}
+    if config.view.whole_face:
+        videos["previous/"] = jnp.concatenate([real[:, :1], real[:, :-1]], axis=1)
+    else:
+        videos["still/"] = square.paste(square.cut(still), real)
     measures = {}
-    for prefix, shown in (("", fake), ("still/", still)):
+    for prefix, shown in videos.items():
         for suffix, part in (("", lambda x: x), ("_mouth", square.cut)):
             a, b = part(shown), part(real)
             measures[f"{prefix}psnr{suffix}"] = reconstruction.video_psnr(a, b, frames)

@@ -219,3 +219,17 @@ def test_the_tiny_run_trains_and_is_measured_beside_a_still_mouth(tmp_path, draw
     # The square is a part of the frame, and the rest is equal.
     assert np.isfinite(list(scores.values())).all()
     assert scores["psnr"] > scores["psnr_mouth"]
+
+
+def test_the_whole_face_form_is_measured_beside_the_frame_before(tiny, draw, monkeypatch):
+    tiny.view.update(dict(whole_face=True, box=(0.0, 0.0, 1.0, 1.0)))
+    batch, _ = draw(tiny)
+
+    def render(config, variables, video, *_):
+        return jnp.concatenate([video[:, :1], video[:, :-1]], axis=1), {}
+
+    monkeypatch.setattr(system, "render", render)
+    scores = system.measure(tiny, {}, batch, KEYS)
+    for name in ("psnr", "ssim", "psnr_mouth", "ssim_mouth", "l1_mouth"):
+        np.testing.assert_allclose(scores[f"previous/{name}"], scores[name])
+        assert not np.allclose(scores[f"still/{name}"], scores[name])
