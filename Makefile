@@ -7,13 +7,14 @@ READY := $(VENV)/.ready
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 
 # Benchmarks of speed, each a script in benchmarks/ that takes --out and prints Markdown.
-BENCHMARKS := generation training_step streaming batch cost startup metrics scaling
-ARGS_streaming := --full --minutes 10
-ARGS_batch := --rows 12 --single 2
+BENCHMARKS := generation training_step streaming batch dubbing cost startup metrics scaling
+ARGS_streaming := --full --minutes 60
+ARGS_batch := --rows 12 --dubs 4 --single 2 --rounds 1
+ARGS_dubbing := --stages
 BENCH := .venv-bench
 RESULTS := out/benchmarks
 
-.PHONY: demo test soak bench notebooks reference lint clean
+.PHONY: demo test coverage soak bench notebooks reference lint clean
 
 demo: $(READY)
 	$(BIN)/python -m flax_talk.demo --out out
@@ -21,6 +22,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 10
+
+coverage: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report term:skip-covered
 
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak --durations 0

@@ -1,13 +1,15 @@
-"""How fast tables of files are animated: python benchmarks/batch.py --rows 24
+"""How fast tables of files are animated and dubbed: python benchmarks/batch.py --rows 24 --dubs 6
 
 Rendered faces say sentences with the checkpoint that ships: one table with 1, 2 and 3 rows under
-way at a time, in turns, and the command called once for each file. CPU is the share of the cores
+way at a time, in turns, and the command called once for each file. Then videos of rendered faces
+are dubbed in the same ways, with no steps on each target. CPU is the share of the cores
 that may be used, of all processes. What is compiled before is in the persistent cache, if
 JAX_COMPILATION_CACHE_DIR names one, for the table and for the command alike.
 """
 
 import argparse
 import csv
+import functools
 import os
 import subprocess
 import sys
@@ -17,11 +19,15 @@ from pathlib import Path
 
 import report
 
+FACES = {"animate": "still", "dub": "video"}
+"""What a table calls the faces, by command."""
+
 
 def main() -> None:
     """Prints a row for each way."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=24, help="of the table")
+    parser.add_argument("--rows", type=int, default=24, help="of the table of stills")
+    parser.add_argument("--dubs", type=int, default=0, help="rows of the table of videos")
     parser.add_argument("--seconds", type=float, default=3.0, help="of speech in each")
     parser.add_argument("--single", type=int, default=3, help="calls of the command")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 3], help="rows at a time")
@@ -32,70 +38,84 @@ def main() -> None:
     args = parser.parse_args()
     report.use_cores(args.cores)
     with tempfile.TemporaryDirectory() as folder:
-        rows = compare(Path(folder), args)
+        rows = compare(Path(folder), args, "animate", args.rows)
+        if args.dubs:
+            rows += compare(Path(folder), args, "dub", args.dubs)
     columns = ("way", "videos", "seconds", "videos/min", "frames/s", "CPU", "times the command")
     report.print_table(rows, columns)
     print(f"\nload of the machine: {os.getloadavg()[0]:.1f} processes")
     report.write(args.out, "batch", rows)
 
 
-def compare(folder: Path, args: argparse.Namespace) -> list[dict[str, object]]:
-    """The best round of each way."""
-    table, pairs = write_table(folder, args.rows, args.seconds)
+def compare(folder: Path, args: argparse.Namespace, command: str, count: int) -> list[dict]:
+    """The best round of each way of a command."""
+    pairs = write_pairs(folder, command, count, args.seconds)
+    table = folder / f"{command}.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([(FACES[command], "audio"), *pairs])
     best: dict[str, dict[str, object]] = {}
     for number in range(args.rounds):
         for jobs in args.jobs:
-            out = folder / f"out{number}_{jobs}"
-            name = f"--batch --jobs {jobs}"
-            keep(best, name, timed(lambda out=out, jobs=jobs: batch(table, out, jobs, args), args))
-        name = "a command for each"
-        some = pairs[: args.single]
-        keep(best, name, timed(lambda some=some: singly(some, folder, args.detector), args))
-    command = best["a command for each"]["frames/s"]
+            out = folder / f"{command}{number}_{jobs}"
+            name = f"{command} --batch --jobs {jobs}"
+            run = functools.partial(batch, command, table, out, jobs, args.detector)
+            keep(best, name, timed(run, args.cores))
+        name = f"{command}, once for each"
+        run = functools.partial(singly, command, pairs[: args.single], folder, args.detector)
+        keep(best, name, timed(run, args.cores))
+    alone = best[name]["frames/s"]
     for row in best.values():
-        row["times the command"] = row["frames/s"] / command
+        row["times the command"] = row["frames/s"] / alone
     return list(best.values())
 
 
-def write_table(folder: Path, count: int, seconds: float) -> tuple[Path, list[tuple[str, str]]]:
-    """A table of four rendered faces and as many recordings as rows."""
+def write_pairs(folder: Path, command: str, count: int, seconds: float) -> list[tuple[str, str]]:
+    """Four rendered faces, and as many recordings as rows: names of files in the folder."""
     import cv2
     import soundfile
-    from inputs import portrait, speech
+    from inputs import clip, portrait, speech
 
-    rate = 16_000
+    from input_pipeline import media
+
+    rate, names = 16_000, []
     for face in range(4):
-        cv2.imwrite(str(folder / f"face{face}.png"), portrait(3000 + face)[..., ::-1])
+        if command == "animate":
+            names.append(f"face{face}.png")
+            cv2.imwrite(str(folder / names[-1]), portrait(3000 + face)[..., ::-1])
+        else:
+            names.append(f"face{face}.mp4")
+            media.write_video(folder / names[-1], clip(3000 + face, round(25 * seconds)), 25)
     pairs = []
     for number in range(count):
         name = f"speech{number}.wav"
         sound = speech(rate, seconds + 10, number)[number % 10 * rate :][: round(seconds * rate)]
         soundfile.write(folder / name, sound, rate)
-        pairs.append((f"face{number % 4}.png", name))
-    table = folder / "pairs.csv"
-    with table.open("w", newline="") as file:
-        csv.writer(file).writerows([("still", "audio"), *pairs])
-    return table, pairs
+        pairs.append((names[number % 4], name))
+    return pairs
 
 
-def batch(table: Path, out: Path, jobs: int, args: argparse.Namespace) -> tuple[int, int]:
+def batch(command: str, table: Path, out: Path, jobs: int, detector: str) -> tuple[int, int]:
     """Videos and frames of one table."""
-    from flax_talk.batch import animate_batch
+    from flax_talk.batch import animate_batch, dub_batch
 
-    done = animate_batch(table, out, jobs=jobs, detector=args.detector)
+    if command == "animate":
+        done = animate_batch(table, out, jobs=jobs, detector=detector)
+    else:
+        done = dub_batch(table, out, jobs=jobs, detector=detector, adaptation=0)
     assert not done.failures, done.failures
     return done.made, done.frames
 
 
-def singly(pairs: list[tuple[str, str]], folder: Path, detector: str) -> tuple[int, int]:
+def singly(command: str, pairs: list, folder: Path, detector: str) -> tuple[int, int]:
     """Videos and frames of as many calls of the command."""
     from input_pipeline import media
 
     frames = 0
-    for still, audio in pairs:
-        words = ["--still", still, "--audio", audio, "--out", "single.mp4", "--detector", detector]
-        command = [sys.executable, "-m", "flax_talk.cli", "animate", *words]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment())
+    for face, audio in pairs:
+        words = [f"--{FACES[command]}", face, "--audio", audio, "--out", "single.mp4"]
+        words += ["--detector", detector, *(("--adapt", "0") if command == "dub" else ())]
+        call = [sys.executable, "-m", "flax_talk.cli", command, *words]
+        subprocess.run(call, cwd=folder, check=True, capture_output=True, env=environment())
         frames += len(media.read_video(folder / "single.mp4").frames)
     return len(pairs), frames
 
@@ -106,7 +126,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
 
 
-def timed(function, args: argparse.Namespace) -> dict[str, object]:
+def timed(function, cores: int) -> dict[str, object]:
     """Throughput of a function that returns its videos and frames."""
     busy, start = cpu_seconds(), time.perf_counter()
     videos, frames = function()
@@ -116,7 +136,7 @@ def timed(function, args: argparse.Namespace) -> dict[str, object]:
         "seconds": seconds,
         "videos/min": 60 * videos / seconds,
         "frames/s": frames / seconds,
-        "CPU": (cpu_seconds() - busy) / seconds / args.cores,
+        "CPU": (cpu_seconds() - busy) / seconds / cores,
     }
 
 

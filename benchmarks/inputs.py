@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from flax_talk.animate import Generator, make_generator
 from flax_talk.errors import UserError
+from flax_talk.face_model.model import load_default
 from flax_talk.systems import generating_players, get_system
 from input_pipeline.audio import resample
 from input_pipeline.speech import say
@@ -54,6 +55,14 @@ def portrait(seed: int, size: tuple[int, int] = (256, 256)) -> np.ndarray:
     speaker = make_speaker(seed)
     pose = portrait_pose(speaker, size)[None]
     return Renderer(size).render(speaker, np.zeros((1, 29), np.float32), pose)[0]
+
+
+def clip(seed: int, count: int, size: tuple[int, int] = (256, 256)) -> np.ndarray:
+    """A rendered person who opens and closes the mouth: uint8 [T, H, W, 3]."""
+    speaker, model = make_speaker(seed), load_default()
+    opened = np.abs(np.sin(np.arange(count) / 4))[:, None] * model.unit_weights(jawOpen=0.5)
+    pose = np.tile(portrait_pose(speaker, size), (count, 1))
+    return Renderer(size).render(speaker, opened @ model.units_to_expression, pose)
 
 
 def crop(config: ConfigDict, seed: int = 0) -> np.ndarray:
