@@ -6,9 +6,11 @@
 Each speaker is a split to train on and a split to measure. A network of its own learns each speaker
 for as many steps as asked for; the joint network learns all of them for that many steps times the
 number of speakers, so that either has drawn every speaker as often, and all of them are measured
-at their last step, on each speaker's clips. All start from drawn weights, with the same seed, and
-their rate falls to a tenth over the run. The same command goes on where it was stopped. Prints
-Markdown: likeness in the mouth's square, and for the mouth of each clip's first frame.
+at their last step, on each speaker's clips. `--longer` adds networks of their own that have as many
+steps as the joint one, and so each speaker's clips as many times over as there are speakers. All
+start from drawn weights, with the same seed, and their rate falls to a tenth over the run. The same
+command goes on where it was stopped. Prints Markdown: likeness in the mouth's square, and for the
+mouth of each clip's first frame.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from input_pipeline.loader import open_source
 
 MEASURES = ("psnr_mouth", "ssim_mouth")
 VIDEO_RATE = 25.0
-JOINT, STILL = "joint", "mouth of the first frame"
+SPLIT, LONGER, JOINT, STILL = "split", "split, longer", "joint", "mouth of the first frame"
 
 
 def main() -> None:
@@ -42,39 +44,41 @@ def main() -> None:
     parser.add_argument("--data-dir", default="data")
     parser.add_argument("--variant", default="small", help="of the renderer's config")
     parser.add_argument("--steps", type=int, default=120, help="for each speaker")
+    parser.add_argument("--longer", action="store_true", help="also split, for as long as joint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="JSON file for the rows")
     args = parser.parse_args()
-    names = [train for train, _ in args.speaker]
-    runs = {name: ([name], args.steps) for name in names}
-    runs[JOINT] = (names, args.steps * len(names))
+    speakers = dict(args.speaker)
+    long = args.steps * len(speakers)
+    kinds = {SPLIT: args.steps, **({LONGER: long} if args.longer else {})}
+    runs = [(kind, [name], steps) for kind, steps in kinds.items() for name in speakers]
+    runs.append((JOINT, list(speakers), long))
     found: dict[str, dict[str, np.ndarray]] = {}
-    for run, (splits, steps) in runs.items():
-        print(f"{run}: {steps} steps", flush=True)
+    for kind, splits, steps in runs:
+        print(f"{kind}: {' + '.join(splits)}, {steps} steps", flush=True)
         config = make_config(args, splits, steps)
-        workdir = args.workdir / run.replace("[", "_").replace("]", "").replace(":", "-")
+        workdir = args.workdir / (JOINT if kind == JOINT else f"{splits[0]}_{steps}")
         if not train_and_evaluate(config, workdir)["finished"]:
             raise SystemExit("told to end: the same command goes on")
+        # Those of its last step, the only one that was validated.
         variables, _ = load_variables(workdir)
-        found[run] = {}
-        for train, test in args.speaker:
-            if run in (JOINT, train):
-                scores = measure(config, variables, test)
-                found[run][train] = np.array([scores[name] for name in MEASURES])
-                found.setdefault(STILL, {})[train] = np.array(
-                    [scores[f"still/{name}"] for name in MEASURES]
-                )
-    own = {name: found[name][name] for name in names}
+        for name in splits:
+            scores = measure(config, variables, speakers[name])
+            for row, prefix in ((kind, ""), (STILL, "still/")):
+                values = np.array([scores[prefix + key] for key in MEASURES])
+                found.setdefault(row, {})[name] = values
     rows = []
-    for title, values in (("split", own), (JOINT, found[JOINT]), (STILL, found[STILL])):
-        row = {"": title, "networks": {"split": len(names), JOINT: 1}.get(title, "")}
-        values = {**values, "mean": np.mean([values[name] for name in names], axis=0)}
-        row |= {name: f"{psnr:.2f} / {ssim:.3f}" for name, (psnr, ssim) in values.items()}
-        rows.append(row)
-    seconds = {name: count_seconds(args, name) for name in names}
-    print("\nPSNR / SSIM of the mouth's square on", ", ".join(test for _, test in args.speaker))
-    print(", ".join(f"{name}: {value:.0f} s to learn from" for name, value in seconds.items()))
-    report.print_table(rows, ("", "networks", *names, "mean"))
+    for kind in (*kinds, JOINT, STILL):
+        values = found[kind] | {"mean": np.mean(list(found[kind].values()), axis=0)}
+        count = {JOINT: 1, STILL: ""}.get(kind, len(speakers))
+        steps = {**kinds, JOINT: long}.get(kind, "")
+        row = {"": kind, "networks": count, "steps of each": steps}
+        rows.append(row | {k: f"{psnr:.2f} / {ssim:.3f}" for k, (psnr, ssim) in values.items()})
+    print("\nPSNR / SSIM of the mouth's square on", ", ".join(speakers.values()))
+    print(
+        ", ".join(f"{name}: {count_seconds(args, name):.0f} s to learn from" for name in speakers)
+    )
+    report.print_table(rows, ("", "networks", "steps of each", *speakers, "mean"))
     report.write(args.out, "joint_training", rows)
 
 

@@ -12,7 +12,10 @@ import pytest
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'flax-talk[app]'")
 
 from flax_talk import app, dub
+from flax_talk.face_model.model import load_default
 from input_pipeline import media
+from input_pipeline.synthetic.appearance import make_speaker
+from input_pipeline.synthetic.renderer import Renderer, portrait_pose
 
 SECONDS = 0.48
 TAKE_BACK = {"image": "Remove Image", "audio": "Clear", "video": "Clear"}
@@ -198,3 +201,42 @@ def test_a_dub_gets_what_is_chosen(page, files, dubbed):
     assert abs(play(page, "dubbed")[0] - SECONDS) < 0.05
     (options,) = dubbed
     assert options == {"adaptation": 150, "visible_mark": False, "samples": 23_040}
+
+
+@pytest.fixture
+def person(tmp_path):
+    """A video of a rendered person who opens the mouth."""
+    speaker, size, count = make_speaker(3006), (256, 256), 30
+    model = load_default()
+    opened = np.abs(np.sin(np.arange(count) / 4))[:, None] * model.unit_weights(jawOpen=0.4)
+    pose = np.tile(portrait_pose(speaker, size), (count, 1))
+    frames = Renderer(size).render(speaker, opened @ model.units_to_expression, pose)
+    media.write_video(tmp_path / "person.mp4", frames, 25.0)
+    return tmp_path / "person.mp4"
+
+
+@pytest.mark.soak
+def test_a_video_is_really_dubbed(browser, person, tmp_path, monkeypatch):
+    pytest.importorskip("dlib")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+    shown = app.create(max_seconds=4)
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(PATIENCE)
+    page.goto(app.serve(shown, port=None))
+    page.get_by_role("tab", name="Dub").click()
+    give(page, "dub", video=person)
+    page.locator("#dub-tab").get_by_label("... or a sentence").fill("lay red with bin two now")
+    page.locator("#dub-tab input[type=number]").fill("10")
+    page.locator("#dub").click()
+    seconds, *size = play(page, "dubbed")
+    assert seconds > 1 and size == [256, 256]
+    page.screenshot(path=tmp_path / "dubbed.png")
+    with page.expect_download() as download:
+        page.locator("#dubbed").get_by_label("Download").click()
+    download.value.save_as(tmp_path / "kept.mp4")
+    page.close()
+    shown.close()
+    target, dubbed = (media.read_video(tmp_path / name) for name in ("person.mp4", "kept.mp4"))
+    changed = np.abs(dubbed.frames[:20].astype(int) - target.frames[:20]).mean(axis=(0, 3))
+    # The mouth, and hardly anything above the nose.
+    assert changed[150:].max() > 8 > 4 * changed[:100].mean()
