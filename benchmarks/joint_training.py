@@ -15,6 +15,7 @@ mouth of each clip's first frame.
 
 import argparse
 import functools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def main() -> None:
     for kind, splits, steps in runs:
         print(f"{kind}: {' + '.join(splits)}, {steps} steps", flush=True)
         config = make_config(args, splits, steps)
-        workdir = args.workdir / (JOINT if kind == JOINT else f"{splits[0]}_{steps}")
+        folder = JOINT if kind == JOINT else f"{re.sub('[^a-z0-9-]', '_', splits[0])}_{steps}"
+        workdir = args.workdir / folder
         if not train_and_evaluate(config, workdir)["finished"]:
             raise SystemExit("told to end: the same command goes on")
         # Those of its last step, the only one that was validated.

@@ -203,7 +203,11 @@ def _prepare(data: ConfigDict) -> None:
 
 
 def _claim(config: ConfigDict, workdir: Path) -> None:
-    """Writes config and versions into a new workdir; refuses one of another system."""
+    """Writes config and versions into a new workdir; refuses one of another system, or one whose
+    checkpoints could not be read again."""
+    # Orbax looks for what it has saved by a pattern, in which brackets are no letters.
+    if "[" in str(workdir.absolute()):
+        raise UserError(f"{workdir}: Orbax reads no path with a bracket: use another --workdir")
     if (workdir / ckpt.CONFIG_FILE).exists():
         there = ckpt.load_config(workdir).system
         if there != config.system:

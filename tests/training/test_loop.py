@@ -114,6 +114,12 @@ def test_a_run_of_another_system_is_not_overwritten(config, tmp_path):
         train_and_evaluate(config, tmp_path)
 
 
+def test_a_folder_that_orbax_would_not_read_again_is_refused(config, tmp_path):
+    with pytest.raises(UserError, match="use another --workdir"):
+        train_and_evaluate(config, tmp_path / "run[1]")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def toy_config(drawn_data, monkeypatch):
     """Of `toy`: whole runs in a second."""
