@@ -322,9 +322,11 @@ def measure(
         rng: [B] keys.
 
     Returns:
-        `psnr` and `ssim` of the frames, `psnr_mouth`, `ssim_mouth` and `l1_mouth` of the square;
-        and as `still/...` the same with the square of the clip's first frame, or in the whole-face
-        form with all of it, in every frame.
+        `psnr` and `ssim` of the frames, `psnr_mouth`, `ssim_mouth` and `l1_mouth` of the square; as
+        `still/...` the same with the square of the clip's first frame, or in the whole-face form
+        with all of it, in every frame; in that form, which sees the frames before, also as
+        `previous/...` for the frame before. `total_variation_mouth` of the square, to which detail
+        adds, and as `real/...` that of the real frames.
     """
     real, mask = to_float(batch["video"]), batch["mask"]
     # A clip that fills the batch has no valid frame; with all of its frames it is finite.
@@ -345,4 +347,7 @@ def measure(
             measures[f"{prefix}ssim{suffix}"] = similarity.mean(axis=1, where=frames)
         error = terms.l1(square.cut(shown), square.cut(real))
         measures[f"{prefix}l1_mouth"] = error.mean(axis=1, where=frames)
+    for prefix, shown in {"": fake, "real/": real}.items():
+        variation = terms.total_variation(square.cut(shown))
+        measures[f"{prefix}total_variation_mouth"] = variation.mean(axis=1, where=frames)
     return measures

@@ -215,7 +215,9 @@ def test_the_tiny_run_trains_and_is_measured_beside_a_still_mouth(tmp_path, draw
     config.train.max_steps = config.train.checkpoint_every = 2
     scores = train_and_evaluate(config, tmp_path)
     names = {"psnr", "ssim", "psnr_mouth", "ssim_mouth", "l1_mouth"}
-    assert set(scores) == {"finished", "step", *names, *(f"still/{name}" for name in names)}
+    detail = {"total_variation_mouth", "real/total_variation_mouth"}
+    still = {f"still/{name}" for name in names}
+    assert set(scores) == {"finished", "step", *names, *still, *detail}
     # The square is a part of the frame, and the rest is equal.
     assert np.isfinite(list(scores.values())).all()
     assert scores["psnr"] > scores["psnr_mouth"]
@@ -233,3 +235,6 @@ def test_the_whole_face_form_is_measured_beside_the_frame_before(tiny, draw, mon
     for name in ("psnr", "ssim", "psnr_mouth", "ssim_mouth", "l1_mouth"):
         np.testing.assert_allclose(scores[f"previous/{name}"], scores[name])
         assert not np.allclose(scores[f"still/{name}"], scores[name])
+    # The frame before has been real, once.
+    one, other = (scores[f"{prefix}total_variation_mouth"] for prefix in ("", "real/"))
+    np.testing.assert_allclose(one, other, rtol=0.05)
