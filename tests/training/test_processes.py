@@ -166,8 +166,8 @@ def test_a_real_system_on_two_processes(drawn_data, tmp_path):
     arguments += [f"--config.{name}={value}" for name, value in fields.items()]
     for name, processes, devices in (("one", 1, 4), ("two", 2, 2)):
         run([*arguments, "--workdir", tmp_path / name], processes, devices)
-    # Gradients are summed in another order, and Adam makes much of little.
-    assert_same_losses(tmp_path / "one", tmp_path / "two", tolerance=1e-3)
+    # Gradients are summed in another order.
+    assert_same_losses(tmp_path / "one", tmp_path / "two", tolerance=1e-4)
 
 
 def test_alone_nothing_is_joined(monkeypatch):
