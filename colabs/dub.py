@@ -78,8 +78,14 @@ fit = np.load("stages/fit.npz")
 print({name: fit[name].shape for name in fit.files})
 
 # %%
-dubbed, _ = media.read_video("dubbed.mp4")
+dubbed = media.read_video("dubbed.mp4").frames
 display(figures.strip({"dubbed": dubbed}))
+
+# %%
+from flax_talk.api import Video
+
+sound = media.read_audio("dubbed.mp4", 16_000)
+display(Video(dubbed, sound, 16_000, 25.0, "everybodys_talkin_2020"))
 
 # %% [markdown]
 # How far sound and lips are apart, beside the target under the new sound, is what `python
