@@ -17,6 +17,7 @@ gradients are too few for the first step, and dense equations too large).
 """
 
 import functools
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -97,6 +98,9 @@ class _Shape(NamedTuple):
     expression: jax.Array
 
 
+_ONE_AT_A_TIME = threading.Lock()
+
+
 @functools.cache
 def _lapack() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()
@@ -126,8 +130,9 @@ def fit(model: FaceModel, landmarks: np.ndarray, priors: Priors = DEFAULT_PRIORS
     priors = priors._replace(noise=priors.noise * float(inter_ocular_distance(shape.mean)))
 
     # Threads gain nothing in matrices this small, and wait for each other on a busy machine: they
-    # made it up to a hundred times slower.
-    with _lapack().limit(limits=1, user_api="blas"):
+    # made it up to a hundred times slower. And jaxlib factorises many matrices in threads of XLA's
+    # own pool while another of them waits: two fits at a time can take all of them to wait.
+    with _ONE_AT_A_TIME, _lapack().limit(limits=1, user_api="blas"):
         geometry, parts = _fit_chunks(shape, points, priors)
     expression, pose, distance = (np.concatenate(values) for values in zip(*parts, strict=True))
     pose[:, 3:5] = pose[:, 3:5] * unit + centre

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 
@@ -51,6 +53,24 @@ def distances(model, found, landmarks):
 @pytest.fixture(scope="module")
 def exact(model, truth):
     return fit(model, exact_landmarks(model, truth))
+
+
+def test_several_fits_at_a_time_end(model, truth, exact):
+    """Without the lock two threads wait for each other for ever on two cores."""
+    landmarks, found = exact_landmarks(model, truth), []
+
+    def work():
+        found.extend(fit(model, landmarks) for _ in range(3))
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(found) == 9
+    for other in found:
+        np.testing.assert_array_equal(other.geometry, exact.geometry)
 
 
 def test_recovers_a_turning_face(model, truth, exact):
