@@ -69,7 +69,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | Path) -> dict[str, flo
     players = jax.eval_shape(functools.partial(system.init, config), jax.random.key(0), example)
     optimizer = optimizers.make_optimizer(config.optimizer, players, steps_per_epoch)
     state = jax.jit(functools.partial(steps.init_state, system, config, optimizer))(example)
-    parallel.wait_for_all("initialised")
     state = parallel.replicate(mesh, state)
     iterator = iter(loader)
     train_step = parallel.parallelize(

@@ -97,7 +97,9 @@ def check_batch_size(batch_size: int, accumulate: int = 1) -> None:
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
-    """The tree on every device of the mesh."""
+    """The tree on every device of the mesh; all processes call it alike."""
+    # JAX compares what they have, and gives up when one is half a minute behind.
+    wait_for_all("replicated")
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
