@@ -50,7 +50,8 @@ def test_distance_equals_the_definition(weights, layers):
 def test_equal_frames_are_at_no_distance_and_order_does_not_matter(weights):
     video, reference = draw(1, (2, 2, 16, 16, 3))
     same = perceptual.perceptual_distance(weights, video, video)
-    np.testing.assert_array_equal(same, [0, 0])
+    # Two passes may round apart on some processors.
+    np.testing.assert_allclose(same, 0, atol=1e-12)
     there = perceptual.perceptual_distance(weights, video, reference)
     back = perceptual.perceptual_distance(weights, reference, video)
     np.testing.assert_allclose(there, back, rtol=1e-5)
