@@ -31,7 +31,6 @@ from flax_talk.training.loop import train_and_evaluate
 from input_pipeline.loader import open_source
 
 MEASURES = ("psnr_mouth", "ssim_mouth")
-VIDEO_RATE = 25.0
 SPLIT, LONGER, JOINT, STILL = "split", "split, longer", "joint", "mouth of the first frame"
 
 
@@ -58,8 +57,9 @@ def main() -> None:
     for kind, splits, steps in runs:
         print(f"{kind}: {' + '.join(splits)}, {steps} steps", flush=True)
         config = make_config(args, splits, steps)
-        folder = JOINT if kind == JOINT else f"{re.sub('[^a-z0-9-]', '_', splits[0])}_{steps}"
-        workdir = args.workdir / folder
+        # Orbax reads no path with brackets.
+        name = JOINT if kind == JOINT else re.sub("[^a-z0-9-]", "_", splits[0])
+        workdir = args.workdir / f"{name}_{steps}"
         if not train_and_evaluate(config, workdir)["finished"]:
             raise SystemExit("told to end: the same command goes on")
         # Those of its last step, the only one that was validated.
@@ -95,24 +95,17 @@ def make_config(args: argparse.Namespace, splits: list[str], steps: int) -> Conf
     config.data.splits.train = " + ".join(splits)
     config.data.splits.validation = splits[0]
     config.loss.adversarial = 0.0
-    clips = 2 * sum(len(read(config, split)) for split in splits)
+    clips = 2 * len(open_source(config.data, "train"))
     epochs = max(1, steps * config.data.batch_size // clips)
     config.optimizer.renderer.decay = 0.1 ** (1 / epochs)
     config.train.update(dict(max_steps=steps, validate_every=10**9, validation_clips=1))
     return config
 
 
-def read(config: ConfigDict, split: str):
-    """The clips of a split expression."""
-    data = ConfigDict(config.data)
-    data.splits = ConfigDict(dict(train=split))
-    return open_source(data, "train")
-
-
 def count_seconds(args: argparse.Namespace, split: str) -> float:
     """Length of a split, mirrored copies not counted."""
-    config = make_config(args, [split], 1)
-    return sum(len(clip["landmarks"]) for clip in read(config, split)) / VIDEO_RATE
+    data = make_config(args, [split], 1).data
+    return sum(len(clip["landmarks"]) for clip in open_source(data, "train")) / data.video_rate
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Draws what renderers make of the same clip, below the clip itself.
 
     python scripts/draw_renderers.py --split 's26[8:]' --out renderers.png \\
-        --checkpoint 'joint=runs/joint/joint' --checkpoint 'split=runs/joint/s26__8__120'
+        --checkpoint 'joint=runs/joint/joint_480' --checkpoint 'split=runs/joint/s26__8__120'
 
 Song et al., "Everybody's Talkin': Let Me Talk as You Want", 2020, section 3.3, with the clip's own
 landmarks: the truth is known. Ours: the first clip of the split, and of it the frames evenly apart.
