@@ -3,6 +3,7 @@
     python benchmarks/dubbing.py --pair target.mp4 voice.wav --pair other.mp4 voice.wav
     python benchmarks/dubbing.py --clips 8 --baseline runs/baseline --landmark runs/landmark
     python benchmarks/dubbing.py --stages
+    python benchmarks/dubbing.py --turned . --pair turned0.mp4 turned1.mp4
 
 Pairs are dubbed, and the judge of synchrony that ships says of each how far sound and lips are
 apart (in frames) and how sure it is: in the dub, in the target as it was recorded, and in the
@@ -52,6 +53,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     help = "a target and a sound; may be repeated"
     parser.add_argument("--pair", nargs=2, action="append", default=[], metavar="FILE", help=help)
+    help = "folder for the first two of the clips, turned0.mp4 and turned1.mp4, to be a pair"
+    parser.add_argument("--turned", type=Path, help=help)
     parser.add_argument("--clips", type=int, default=0, help="rendered clips to be made again")
     for name, default in (("translation", dub.TRANSLATION), ("renderer", dub.RENDERER)):
         parser.add_argument(f"--{name}", type=Path, default=default, help="run or exported folder")
@@ -63,6 +66,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of all stages, in turns")
     parser.add_argument("--out", help="JSON file for the times of the stages")
     args = parser.parse_args()
+    if args.turned:
+        for number in range(2):
+            clip = turned_clip(number)
+            sound = clip["waveform"], clip["rate"]
+            media.write_video(args.turned / f"turned{number}.mp4", clip["frames"], dub.FPS, *sound)
     if args.pair:
         print("| target, sound | | offset | confidence |\n|---|---|---|---|")
     for video, sound in args.pair:
